@@ -1,0 +1,8 @@
+"""The one exception that a person is meant to read."""
+
+
+class UserError(Exception):
+    """What is wrong and what to type instead, in one line.
+
+    The command line prints it as ``nulltext: error: ...`` and exits with code 2; no traceback.
+    """
