@@ -1,0 +1,1 @@
+"""The farmyard: a small drawn world, and the offline model that knows it."""
