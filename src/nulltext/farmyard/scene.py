@@ -546,9 +546,9 @@ def _hat(name: str) -> tuple[_Part, ...]:
         )
     if name == "straw hat":
         straw, ribbon = (246, 210, 98), (172, 92, 52)
-        crown, brim = _Ellipse(0.0, -0.07, 0.14, 0.125), _Ellipse(0.0, 0.0, 0.27, 0.062)
+        rounded, brim = _Ellipse(0.0, -0.07, 0.14, 0.125), _Ellipse(0.0, 0.0, 0.27, 0.062)
         return (
-            _part(straw, crown),
+            _part(straw, rounded),
             _part(ribbon, _limb((-0.12, -0.05), (0.12, -0.05), r=0.03)),
             _part(straw, brim),
         )
@@ -714,7 +714,7 @@ def _meadow(draws: random.Random) -> _Layers:
 
 def _snow(draws: random.Random) -> _Layers:
     peak = draws.uniform(0.2, 0.4)
-    range_ = [
+    peaks: list[_Shape] = [
         _patch((peak - 0.4, 0.7), (peak, 0.26), (peak + 0.4, 0.7)),
         _patch((0.4, 0.7), (peak + 0.45, 0.34), (1.2, 0.7)),
     ]
@@ -722,7 +722,7 @@ def _snow(draws: random.Random) -> _Layers:
         ([_hill(draws, 0.6, 0.025)], (222, 230, 244)),
         ([_hill(draws, 0.72, 0.02)], (238, 243, 251)),
     ]
-    return [(range_, (170, 184, 216)), *hills]
+    return [(peaks, (170, 184, 216)), *hills]
 
 
 def _desert(draws: random.Random) -> _Layers:
