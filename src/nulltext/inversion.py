@@ -1,0 +1,524 @@
+"""Null-text inversion (Mokady et al., CVPR 2023, Algorithm 1): the pivot, then one null embedding a timestep.
+
+Plain functions without Lightning. Latents are (B, 4, h, w) for B pictures at once; level 0 is the noisiest,
+``pivot[0] = z_T``, and step i goes from level i to level i + 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from nulltext.backbone import Backbone, TextEmbedding
+from nulltext.ddim import Schedule, ddim_step, guide, predict_clean
+from nulltext.errors import UserError
+from nulltext.files import write_atomically
+
+if TYPE_CHECKING:
+    from nulltext.data import Picture
+
+FORMAT_VERSION = 1
+MAX_UNSCALABLE = 3  # steps in a row with a non-finite loss before the run ends
+
+
+class NonFiniteLoss(UserError):
+    """The loss of several inner steps in a row was not a number."""
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """The choices of an inversion, all of them; the defaults are the best measured.
+
+    ``configs/paper.yaml`` has the values of the paper and its code.
+    """
+
+    steps: int = 20  # T, the DDIM steps
+    inner_steps: int = 1  # N, at most so many optimiser steps a timestep
+    guidance_scale: float = 7.5  # w
+    start: float = 1.0  # where the null embeddings start: 0 the empty prompt, 1 the source prompt
+    fixed_point_iterations: int = 1  # refinements of each step of the pivot; 0 is plain DDIM inversion
+    learning_rate_decay: float = 0.01  # step i learns at lr * (1 - decay * i)
+    early_stop_loss: float = (
+        0.0  # stop step i's inner loop below early_stop_loss + early_stop_growth * i; 0 never
+    )
+    early_stop_growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses values that make no sense, each with what to type instead."""
+        if self.inner_steps < 0:
+            raise UserError(f"inner_steps must be 0 or more, not {self.inner_steps}; the paper takes 10")
+        if not 0 <= self.start <= 1:
+            raise UserError(
+                f"start must lie between 0 (empty prompt) and 1 (source prompt), not {self.start}"
+            )
+        if self.fixed_point_iterations < 0:
+            raise UserError(f"fixed_point_iterations must be 0 or more, not {self.fixed_point_iterations}")
+        if not 1 <= self.steps <= 1000:
+            raise UserError(f"steps must be between 1 and 1000, not {self.steps}; 50 is the paper's choice")
+        if not self.guidance_scale >= 0:
+            raise UserError(
+                f"guidance_scale must be 0 or more, not {self.guidance_scale}; 7.5 is the paper's choice"
+            )
+
+    def early_stop(self, step: int) -> float:
+        """The loss below which step i's inner loop ends."""
+        return self.early_stop_loss + self.early_stop_growth * step
+
+
+def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
+    """Adam at the paper's learning rate of 0.01."""
+    return Adam(parameters, lr=0.01)
+
+
+@dataclass
+class LossScale:
+    """Keeps small fp16 gradients above the smallest number of that type; 1 for other types.
+
+    The loss is a mean over the latents and ends near 1e-5: its gradients would all round to zero in fp16. The scale
+    is halved where a scaled gradient overflows, and that step is done again.
+    """
+
+    value: float = 1.0
+
+    @classmethod
+    def for_dtype(cls, dtype: torch.dtype) -> LossScale:
+        """2^20 for fp16, 1 for the types with fp32's range."""
+        return cls(2.0**20 if dtype == torch.float16 else 1.0)
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What happened in one timestep, for B pictures."""
+
+    step: int
+    losses: Tensor  # (n, B) fp32: || z*_{t-1} - z_{t-1} ||^2, mean over the latent, before each inner step
+    grad_norms: Tensor  # (n, B)
+    inner_steps: Tensor  # (B,) int64: inner steps taken
+    learning_rate: float
+    skipped: int  # inner steps that were skipped, their loss or gradient not finite
+    z: Tensor  # (B, 4, h, w): the guided walk after this step
+    z_clean: Tensor  # (B, 4, h, w): the clean latents that it points to
+
+
+@torch.no_grad()
+def ddim_invert(
+    backbone: Backbone,
+    schedule: Schedule,
+    z_0: Tensor,
+    cond: TextEmbedding,
+    *,
+    fixed_point_iterations: int = 0,
+) -> Tensor:
+    """The pivot: DDIM inversion at guidance 1 (paper, section 3.1).
+
+    The network sees the timestep of the level that a step reaches, at the latent that it leaves. A fixed-point
+    iteration asks again at the latent reached, so that the sampling step back meets the same noise.
+
+    Args:
+        backbone: The model.
+        schedule: T noise levels.
+        z_0: The pictures' latents (B, 4, h, w).
+        cond: The source prompts' embeddings, B rows.
+        fixed_point_iterations: k refinements of each step, one forward each; 0 is plain DDIM inversion.
+
+    Returns:
+        The trajectory (T + 1, B, 4, h, w), noisiest first: ``pivot[0] = z_T``, ``pivot[T] = z_0``.
+    """
+    pivot = [z_0]
+    for i in reversed(range(schedule.steps)):
+        t, a_from, a_to = schedule.timesteps[i], schedule.alpha_to[i], schedule.alpha_from[i]
+        z = pivot[-1]
+        z_next = z
+        for _ in range(1 + fixed_point_iterations):
+            z_next = ddim_step(z, backbone.predict_noise(z_next, t, cond), a_from, a_to)
+        pivot.append(z_next)
+    return torch.stack(pivot[::-1])
+
+
+def start_embedding(backbone: Backbone, cond: TextEmbedding, start: float) -> TextEmbedding:
+    """Where the null embeddings start: between the empty prompt (0, the paper) and the source prompt (1)."""
+    null = backbone.embed_prompt("").expand(len(cond))
+    null = dataclasses.replace(null, time_ids=cond.time_ids)
+    return null.with_sequence(torch.lerp(null.sequence, cond.sequence, start))
+
+
+def optimise_null_embedding(
+    backbone: Backbone,
+    schedule: Schedule,
+    i: int,
+    z: Tensor,
+    target: Tensor,
+    cond: TextEmbedding,
+    null: TextEmbedding,
+    parameter: nn.Parameter,
+    optimizer: Optimizer,
+    settings: InversionSettings,
+    scale: LossScale,
+) -> StepRecord:
+    """One timestep of Algorithm 1: bends null_i until the guided step lands on the pivot.
+
+    ``for j = 0 ... N-1:  null_i <- null_i - eta grad || z*_{t-1} - z_{t-1}(z_t, null_i, C) ||^2``
+
+    The losses of the B pictures are summed: Adam is elementwise, so this equals B separate runs. A picture whose
+    loss, measured before a step, fell below the threshold keeps its embedding from then on.
+
+    Args:
+        backbone: The model.
+        schedule: T noise levels.
+        i: The step, 0 the noisiest.
+        z: The guided walk's latents at level i (B, 4, h, w).
+        target: The pivot at level i + 1 (B, 4, h, w).
+        cond: The source prompts, B rows.
+        null: What rides along with the null embeddings, B rows; its sequence is replaced by the parameter.
+        parameter: null_i (B, L, d), changed in place.
+        optimizer: Steps the parameter; no other of its parameters may have a gradient.
+        settings: N, w and the early stop.
+        scale: The loss scale of fp16, changed in place.
+
+    Raises:
+        NonFiniteLoss: Three losses in a row were not finite.
+    """
+    t, a_from, a_to, w = (
+        schedule.timesteps[i],
+        schedule.alpha_from[i],
+        schedule.alpha_to[i],
+        settings.guidance_scale,
+    )
+    with torch.no_grad():
+        eps_cond = backbone.predict_noise(z, t, cond)
+    active = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    steps_taken = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+    losses: list[Tensor] = []
+    norms: list[Tensor] = []
+    skipped = in_a_row = 0
+    budget = settings.inner_steps if w != 1 else 0  # at w = 1 the null embedding has no say
+    while len(losses) < budget and bool(active.any()):
+        eps_null = backbone.predict_noise(z, t, null.with_sequence(parameter))
+        z_next = ddim_step(z, guide(eps_null, eps_cond, w), a_from, a_to)
+        loss = (z_next - target).square().mean(dim=(1, 2, 3))  # (B,)
+        (gradient,) = torch.autograd.grad(loss.sum() * scale.value, parameter)
+        gradient = gradient / scale.value
+        if not bool(gradient.isfinite().all()):
+            skipped, in_a_row = skipped + 1, in_a_row + 1
+            in_a_row = _after_overflow(loss, scale, in_a_row, i)
+            continue
+        in_a_row = 0
+        _step(optimizer, parameter, gradient, active)
+        steps_taken += active
+        losses.append(loss.detach())
+        norms.append(gradient.flatten(1).norm(dim=1))
+        if settings.early_stop_loss > 0:
+            active = active & (losses[-1] >= settings.early_stop(i))
+    with torch.no_grad():
+        eps = (
+            eps_cond
+            if w == 1
+            else guide(backbone.predict_noise(z, t, null.with_sequence(parameter)), eps_cond, w)
+        )
+        z_next = ddim_step(z, eps, a_from, a_to)
+    return StepRecord(
+        step=i,
+        losses=torch.stack(losses) if losses else z.new_zeros(0, len(z)),
+        grad_norms=torch.stack(norms) if norms else z.new_zeros(0, len(z)),
+        inner_steps=steps_taken,
+        learning_rate=next(
+            g["lr"] for g in optimizer.param_groups if any(p is parameter for p in g["params"])
+        ),
+        skipped=skipped,
+        z=z_next,
+        z_clean=predict_clean(z, eps, a_from),
+    )
+
+
+def _step(optimizer: Optimizer, parameter: nn.Parameter, gradient: Tensor, active: Tensor) -> None:
+    """One optimiser step for the pictures that are still active."""
+    before = parameter.detach().clone()
+    parameter.grad = gradient
+    optimizer.step()
+    parameter.grad = None
+    with torch.no_grad():
+        parameter.copy_(torch.where(active[:, None, None], parameter, before))
+
+
+def _after_overflow(loss: Tensor, scale: LossScale, in_a_row: int, i: int) -> int:
+    """Halves the loss scale where only the scaled gradient overflowed; gives up on losses that are not finite."""
+    if bool(loss.isfinite().all()) and scale.value > 1:
+        scale.value /= 2
+        return 0
+    if in_a_row >= MAX_UNSCALABLE:
+        raise NonFiniteLoss(
+            f"the loss of step {i} was not finite {in_a_row} times in a row; "
+            "try --trainer.precision 32-true or a smaller --model.optimizer.lr"
+        )
+    return in_a_row
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone,
+    schedule: Schedule,
+    z: Tensor,
+    cond: TextEmbedding,
+    null: Sequence[TextEmbedding],
+    w: float,
+) -> Tensor:
+    """The guided walk from noise to a picture's latents.
+
+    Args:
+        backbone: The model.
+        schedule: T noise levels.
+        z: The noise z_T (B, 4, h, w).
+        cond: The prompts, B rows.
+        null: The null text of each step, B rows each; one entry serves all steps.
+        w: Guidance scale; at 1 the null text is not asked.
+
+    Returns:
+        z_0 (B, 4, h, w).
+    """
+    for i in range(schedule.steps):
+        eps = guided_noise(backbone, z, schedule.timesteps[i], cond, null[i if len(null) > 1 else 0], w)
+        z = ddim_step(z, eps, schedule.alpha_from[i], schedule.alpha_to[i])
+    return z
+
+
+def guided_noise(
+    backbone: Backbone, z: Tensor, t: Tensor | int, cond: TextEmbedding, null: TextEmbedding, w: float
+) -> Tensor:
+    """The guided prediction (B, 4, h, w); both halves in one batch."""
+    if w == 1:
+        return backbone.predict_noise(z, t, cond)
+    eps = backbone.predict_noise(torch.cat([z, z]), t, TextEmbedding.cat([null, cond]))
+    eps_null, eps_cond = eps.chunk(2)
+    return guide(eps_null, eps_cond, w)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What an inversion leaves: enough to reconstruct and edit the picture with the same model."""
+
+    null_embeddings: Tensor  # (T, L, d) fp32
+    noise: Tensor  # (4, h, w) fp32, z_T
+    prompt: str
+    guidance_scale: float
+    model: str  # the name it was loaded by
+    fingerprint: str  # of the UNet's weights
+    scheduler: dict[str, Any]  # the scheduler's config
+    timesteps: list[int]  # T, noisiest first
+    size: tuple[int, int]  # (height, width) in pixels
+    crop: str = "center"
+    source_sha256: str = ""
+    fixed_point_iterations: int = 0
+    psnr: float = float("nan")  # dB, the reconstruction against the picture
+    settings: dict[str, Any] = field(default_factory=dict)
+    pooled: Tensor | None = None  # (p,), SDXL: the null text's pooled embedding
+
+    @property
+    def steps(self) -> int:
+        """The number of timesteps T."""
+        return len(self.null_embeddings)
+
+    def save(self, path: Path) -> None:
+        """Writes ``inversion.safetensors``: the tensors, and everything else as JSON in the metadata."""
+        from safetensors.torch import save_file
+
+        tensors, facts = {}, {"format_version": FORMAT_VERSION}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                tensors[name] = value.detach().float().cpu().contiguous()
+            elif value is not None:
+                facts[name] = value
+        metadata = {"nulltext": json.dumps(facts, sort_keys=True, default=str)}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: Path) -> Inversion:
+        """Reads ``inversion.safetensors``.
+
+        Raises:
+            UserError: No such file, a damaged one, one that nulltext did not write, or a newer format.
+        """
+        from safetensors import safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(
+                f"there is no inversion {path}; make one: python main.py fit --data.image PICTURE"
+            )
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads((file.metadata() or {})["nulltext"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            version = facts.pop("format_version")
+            if version > FORMAT_VERSION:
+                raise UserError(
+                    f"{path} has format {version}, this nulltext reads {FORMAT_VERSION}; upgrade nulltext"
+                )
+            inversion = cls(**tensors, **{**facts, "size": tuple(facts["size"])})
+            inversion._check_shapes()
+        except UserError:
+            raise
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"{path} is damaged or not an inversion ({reason}); make it again with fit"
+            ) from None
+        return inversion
+
+    def _check_shapes(self) -> None:
+        if self.null_embeddings.ndim != 3 or self.noise.ndim != 3 or len(self.timesteps) != self.steps:
+            raise ValueError("its tensors have other shapes")
+        if not (self.null_embeddings.isfinite().all() and self.noise.isfinite().all()):
+            raise ValueError("its tensors are not finite")
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuses a model other than the one this inversion was made with.
+
+        Raises:
+            UserError: Another model or schedule, naming both.
+        """
+        if self.fingerprint != backbone.fingerprint:
+            raise UserError(
+                f"this inversion was made with {self.model} (weights {self.fingerprint[:8]}), not with "
+                f"{backbone.name} (weights {backbone.fingerprint[:8]}); invert the picture again or load {self.model}"
+            )
+        timesteps = backbone.schedule(self.steps).timesteps.tolist()
+        if timesteps != self.timesteps:
+            raise UserError(
+                f"this inversion's timesteps start {self.timesteps[:3]}, the model's scheduler gives {timesteps[:3]}; "
+                "restore the scheduler's config or invert the picture again"
+            )
+
+    def null_texts(self, backbone: Backbone) -> list[TextEmbedding]:
+        """The learned null text of each step, one row each."""
+        null = backbone.embed_prompt("", self.size)
+        learned = self.null_embeddings.to(backbone.device)
+        return [null.with_sequence(sequence[None]) for sequence in learned]
+
+
+def reconstruct(backbone: Backbone, inversion: Inversion) -> Tensor:
+    """The picture's latents z_0 (1, 4, h, w): the guided walk under the learned null embeddings."""
+    cond = backbone.embed_prompt(inversion.prompt, inversion.size)
+    noise = inversion.noise[None].to(backbone.device)
+    schedule = backbone.schedule(inversion.steps)
+    return sample(backbone, schedule, noise, cond, inversion.null_texts(backbone), inversion.guidance_scale)
+
+
+def optimise(
+    backbone: Backbone,
+    schedule: Schedule,
+    pivot: Tensor,
+    cond: TextEmbedding,
+    settings: InversionSettings,
+    optimizer: Callable[[Iterable[Any]], Optimizer] = default_optimizer,
+) -> Iterator[tuple[StepRecord, Tensor]]:
+    """All T timesteps of Algorithm 1, each with a fresh optimiser and a warm start from the one before.
+
+    Yields:
+        The record of step i and its null embedding (B, L, d).
+    """
+    null, z, scale = (
+        start_embedding(backbone, cond, settings.start),
+        pivot[0],
+        LossScale.for_dtype(backbone.dtype),
+    )
+    for i in range(schedule.steps):
+        parameter = nn.Parameter(null.sequence.clone())
+        inner = optimizer([parameter])
+        for group in inner.param_groups:
+            group["lr"] *= 1 - settings.learning_rate_decay * i
+        record = optimise_null_embedding(
+            backbone, schedule, i, z, pivot[i + 1], cond, null, parameter, inner, settings, scale
+        )
+        z, null = record.z, null.with_sequence(parameter.detach())
+        yield record, parameter.detach()
+
+
+def invert(
+    backbone: Backbone,
+    picture: Picture | Path | str,
+    prompt: str | None = None,
+    settings: InversionSettings | None = None,
+    optimizer: Callable[[Iterable[Any]], Optimizer] = default_optimizer,
+) -> Inversion:
+    """Inverts one picture, without Lightning.
+
+    Args:
+        backbone: The model.
+        picture: A picture as ``nulltext.data.read_picture`` gives it, or a file to be read so.
+        prompt: What it shows; by default as its file says (see ``nulltext.data``).
+        settings: The choices of the inversion.
+        optimizer: Makes the optimiser of a timestep from its parameters.
+
+    Raises:
+        UserError: The picture cannot be read, or nothing says what it shows.
+    """
+    if isinstance(picture, (str, Path)):
+        from nulltext.data import read_picture
+
+        picture = read_picture(
+            Path(picture), prompt=prompt, size=backbone.default_size, multiple=backbone.vae_scale_factor
+        )
+    settings = settings or InversionSettings()
+    prompt = picture.prompt if prompt is None else prompt
+    schedule = backbone.schedule(settings.steps)
+    pixels = picture.pixels[None].to(backbone.device)
+    size = (pixels.shape[-2], pixels.shape[-1])
+    cond = backbone.embed_prompt(prompt, size)
+    z_0 = backbone.encode_image(pixels)
+    pivot = ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=settings.fixed_point_iterations)
+    nulls = []
+    z_0 = pivot[0]
+    for record, null in optimise(backbone, schedule, pivot, cond, settings, optimizer):
+        z_0 = record.z
+        nulls.append(null[0])
+    mse = (backbone.decode_latents(z_0) - pixels).square().mean() / 4  # pixels span 2
+    return describe(
+        backbone,
+        schedule,
+        picture,
+        settings,
+        torch.stack(nulls),
+        pivot[0, 0],
+        float(-10 * mse.log10()),
+        prompt,
+    )
+
+
+def describe(
+    backbone: Backbone,
+    schedule: Schedule,
+    picture: Picture,
+    settings: InversionSettings,
+    null_embeddings: Tensor,
+    noise: Tensor,
+    psnr: float,
+    prompt: str | None = None,
+) -> Inversion:
+    """An Inversion from its tensors, with everything that it must say of itself."""
+    height, width = picture.pixels.shape[-2:]
+    pooled = backbone.embed_prompt("", (height, width)).pooled
+    return Inversion(
+        null_embeddings=null_embeddings,
+        noise=noise,
+        prompt=picture.prompt if prompt is None else prompt,
+        guidance_scale=settings.guidance_scale,
+        model=backbone.name,
+        fingerprint=backbone.fingerprint,
+        scheduler=backbone.scheduler_config,
+        timesteps=schedule.timesteps.tolist(),
+        size=(height, width),
+        crop=str(picture.crop),
+        source_sha256=picture.sha256,
+        fixed_point_iterations=settings.fixed_point_iterations,
+        psnr=psnr,
+        settings=dataclasses.asdict(settings),
+        pooled=None if pooled is None else pooled[0],
+    )

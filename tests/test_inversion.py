@@ -1,0 +1,237 @@
+"""The laws of the method, on tiny random models of each family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import PROMPT
+from torch import nn
+
+from nulltext.backbone import Backbone
+from nulltext.ddim import Schedule, ddim_step
+from nulltext.errors import UserError
+from nulltext.inversion import (
+    Inversion,
+    InversionSettings,
+    LossScale,
+    NonFiniteLoss,
+    ddim_invert,
+    default_optimizer,
+    invert,
+    optimise,
+    optimise_null_embedding,
+    reconstruct,
+    sample,
+    start_embedding,
+)
+
+PAPER = InversionSettings(steps=4, inner_steps=3, start=0.0, fixed_point_iterations=0)
+
+
+def _picture(height: int = 32, width: int = 32, seed: int = 0) -> SimpleNamespace:
+    pixels = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return SimpleNamespace(pixels=pixels, prompt=PROMPT, crop="center", sha256="0" * 64)
+
+
+def _pivot(backbone: Backbone, schedule: Schedule, pictures: list[SimpleNamespace], k: int = 0) -> tuple:
+    z_0 = backbone.encode_image(torch.stack([p.pixels for p in pictures]))
+    cond = backbone.embed_prompt([p.prompt for p in pictures])
+    return ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=k), cond
+
+
+def test_the_pivot_asks_the_level_it_reaches(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(3)
+    pivot, cond = _pivot(backbone, schedule, [_picture()])
+    assert pivot.shape == (4, 1, 4, 16, 16)
+    with torch.no_grad():
+        eps = backbone.predict_noise(pivot[3], schedule.timesteps[2], cond)
+    expected = ddim_step(pivot[3], eps, schedule.alpha_to[2], schedule.alpha_from[2])
+    torch.testing.assert_close(pivot[2], expected)
+
+
+def test_fixed_point_iterations_bring_the_walk_back(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(10)
+    errors = []
+    for k in (0, 1, 4):
+        pivot, cond = _pivot(backbone, schedule, [_picture()], k)
+        back = sample(backbone, schedule, pivot[0], cond, [cond], 1.0)
+        errors.append((back - pivot[-1]).square().mean().item())
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_every_family_inverts_saves_and_reconstructs(tiny: Path, tmp_path: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny))
+    for height, width in ((32, 32), (32, 48)):
+        picture = _picture(height, width)
+        inversion = invert(backbone, picture, settings=InversionSettings(steps=4, inner_steps=2))
+        assert inversion.null_embeddings.shape[:2] == (4, 77)
+        inversion.save(tmp_path / "inversion.safetensors")
+        again = Inversion.load(tmp_path / "inversion.safetensors")
+        again.check(backbone)
+        assert torch.equal(again.null_embeddings, inversion.null_embeddings)
+        assert again.size == (height, width)
+        assert again.settings == inversion.settings
+        z_0 = reconstruct(backbone, again)
+        mse = (backbone.decode_latents(z_0)[0] - picture.pixels).square().mean() / 4
+        assert -10 * mse.log10().item() == pytest.approx(again.psnr, abs=0.01)
+
+
+def test_the_optimised_embedding_is_never_worse(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(4)
+    pivot, cond = _pivot(backbone, schedule, [_picture()])
+    ends = []
+    for inner_steps in (0, 10):
+        settings = InversionSettings(steps=4, inner_steps=inner_steps, start=0.0, guidance_scale=7.5)
+        *_, (record, _) = optimise(backbone, schedule, pivot, cond, settings)
+        ends.append((record.z - pivot[-1]).square().mean().item())
+    assert ends[1] < ends[0]
+
+
+def test_at_guidance_one_the_embeddings_stay(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(3)
+    pivot, cond = _pivot(backbone, schedule, [_picture()])
+    start = start_embedding(backbone, cond, 0.0).sequence
+    settings = InversionSettings(steps=3, inner_steps=5, start=0.0, guidance_scale=1.0)
+    for record, null in optimise(backbone, schedule, pivot, cond, settings):
+        assert torch.equal(null, start)
+        assert record.losses.shape == (0, 1)
+
+
+def test_a_batch_equals_single_runs_also_with_early_stop(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(3)
+    pictures = [_picture(seed=1), _picture(seed=2)]
+    pivot, cond = _pivot(backbone, schedule, pictures)
+    threshold = _middle_loss(backbone, schedule, pivot, cond)
+    settings = InversionSettings(steps=3, inner_steps=4, start=0.0, early_stop_loss=threshold)
+    together = list(optimise(backbone, schedule, pivot, cond, settings))
+    taken = torch.stack([record.inner_steps for record, _ in together])
+    assert (taken[:, 0] != taken[:, 1]).any()  # the pictures stop at different times
+    for b in range(2):
+        alone = list(optimise(backbone, schedule, pivot[:, b : b + 1], cond[b : b + 1], settings))
+        for (record, null), (expected, null_alone) in zip(together, alone, strict=True):
+            # a step of Adam is 0.01 long, and enlarges rounding where a gradient is all but zero
+            torch.testing.assert_close(null[b], null_alone[0], rtol=0, atol=5e-5)
+            assert record.inner_steps[b] == expected.inner_steps[0]
+
+
+def _middle_loss(backbone: Backbone, schedule: Schedule, pivot: torch.Tensor, cond: object) -> float:
+    """A loss between those of the two pictures at some inner step."""
+    settings = InversionSettings(steps=3, inner_steps=4, start=0.0)
+    losses = torch.cat([record.losses for record, _ in optimise(backbone, schedule, pivot, cond, settings)])  # type: ignore[arg-type]
+    return losses[2].mean().item()
+
+
+def test_evaluations_are_counted_per_latent(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(4)
+    pivot, cond = _pivot(backbone, schedule, [_picture(seed=1), _picture(seed=2)])
+    assert (backbone.forwards, backbone.backwards) == (2 * 4, 0)
+    list(optimise(backbone, schedule, pivot, cond, PAPER))
+    assert backbone.forwards == 2 * 4 + 2 * 4 * (1 + 3 + 1)
+    assert backbone.backwards == 2 * 4 * 3
+
+
+def test_the_step_follows_a_hand_written_adam(tiny_sd: Path) -> None:
+    """The first Adam step moves each entry by lr against the sign of its gradient."""
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(4)
+    pivot, cond = _pivot(backbone, schedule, [_picture()])
+    null = start_embedding(backbone, cond, 0.0)
+    parameter = nn.Parameter(null.sequence.clone())
+    settings = InversionSettings(steps=4, inner_steps=1, start=0.0)
+    with torch.enable_grad():
+        probe = nn.Parameter(null.sequence.clone())
+        eps_null = backbone.predict_noise(pivot[0], schedule.timesteps[0], null.with_sequence(probe))
+        eps_cond = backbone.predict_noise(pivot[0], schedule.timesteps[0], cond)
+        z = ddim_step(
+            pivot[0], eps_null + 7.5 * (eps_cond - eps_null), schedule.alpha_from[0], schedule.alpha_to[0]
+        )
+        (z - pivot[1]).square().mean().backward()
+    args = (
+        backbone,
+        schedule,
+        0,
+        pivot[0],
+        pivot[1],
+        cond,
+        null,
+        parameter,
+        default_optimizer([parameter]),
+        settings,
+    )
+    record = optimise_null_embedding(*args, LossScale())
+    assert probe.grad is not None
+    expected = null.sequence - 0.01 * probe.grad / (probe.grad.abs() + 1e-8)
+    torch.testing.assert_close(parameter.detach(), expected, rtol=0, atol=1e-5)
+    assert record.losses.item() == pytest.approx((z - pivot[1]).square().mean().item(), rel=1e-4)
+
+
+def test_half_precision_converges_as_fp32_does(tiny_sd: Path) -> None:
+    """True fp16 and bf16 weights and arithmetic; fp16 needs the loss scale."""
+    ends = {}
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
+        backbone = Backbone.from_pretrained(str(tiny_sd), precision=precision)
+        schedule = backbone.schedule(4)
+        pivot, cond = _pivot(backbone, schedule, [_picture()])
+        settings = InversionSettings(steps=4, inner_steps=8, start=0.0)
+        *_, (record, null) = optimise(backbone, schedule, pivot, cond, settings)
+        assert null.dtype == torch.float32
+        ends[precision] = (record.losses[-1] / record.losses[0]).item()
+    assert ends["16-mixed"] < 1 and ends["bf16-mixed"] < 1
+    assert ends["16-mixed"] == pytest.approx(ends["32-true"], abs=0.1)
+
+
+def test_inner_steps_see_the_changed_embedding_in_half_precision(tiny_sd: Path) -> None:
+    """With autocast's cache on, all inner losses of a step would be the same."""
+    backbone = Backbone.from_pretrained(str(tiny_sd), precision="bf16-mixed")
+    schedule = backbone.schedule(2)
+    pivot, cond = _pivot(backbone, schedule, [_picture()])
+    settings = InversionSettings(steps=2, inner_steps=4, start=0.0, learning_rate_decay=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        record, _ = next(iter(optimise(backbone, schedule, pivot, cond, settings)))
+    assert len(set(record.losses[:, 0].tolist())) == 4
+
+
+def test_three_bad_losses_end_the_run(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(2)
+    pivot, cond = _pivot(backbone, schedule, [_picture()])
+    pivot[1] = float("nan")
+    with pytest.raises(NonFiniteLoss, match="3 times in a row"):
+        list(optimise(backbone, schedule, pivot, cond, InversionSettings(steps=2)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 0), ("steps", 1001), ("inner_steps", -1), ("start", 1.5), ("fixed_point_iterations", -1)],
+)
+def test_settings_out_of_range_are_refused(field: str, value: float) -> None:
+    with pytest.raises(UserError, match=field):
+        InversionSettings(**{field: value})
+
+
+def test_damaged_and_foreign_inversions_are_refused(tiny_sd: Path, tiny_sd_v: Path, tmp_path: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    path = tmp_path / "inversion.safetensors"
+    inversion = invert(backbone, _picture(), settings=InversionSettings(steps=2))
+    inversion.save(path)
+    whole = path.read_bytes()
+    with pytest.raises(UserError, match="no inversion"):
+        Inversion.load(tmp_path / "other.safetensors")
+    for damaged in (whole[: len(whole) // 2], b"", b"not a file of tensors", b"\xff" * 64 + whole):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            Inversion.load(path)
+    path.write_bytes(whole)
+    other = Backbone.from_pretrained(str(tiny_sd_v))
+    other.fingerprint = "f" * 64
+    with pytest.raises(UserError, match="tiny_sd_v"):
+        Inversion.load(path).check(other)
