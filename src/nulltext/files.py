@@ -1,15 +1,20 @@
 """Files that are either whole or not there."""
 
+import fcntl
+import glob
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nulltext.errors import UserError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file so that a reader sees the old one or the new one, never half of one.
+
+    One process writes a file at a time. What a writer that was killed left behind goes when the file is written again.
 
     Args:
         path: Where the file is to stand. Its folder is made if need be.
@@ -21,6 +26,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(
+            f".{glob.escape(path.stem[:40])}.????????{glob.escape(path.suffix)}"
+        ):
+            leftover.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
@@ -36,6 +45,18 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same folder, where the file system can lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks, such as some of the network's
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

@@ -20,6 +20,11 @@ from nulltext.prompts import Row, find_prompt
 MAX_PIXELS = 100_000_000
 """Default bound on width x height, checked before decoding: 100 megapixels, about 300 MB once decoded."""
 
+START_OF_SCAN = b"\xff\xda"
+MAX_SCANS = 12
+"""Passes of a progressive JPEG over the largest picture that is admitted; writers use about ten. A file of a few
+kilobytes may ask for thousands."""
+
 MIN_SIDE = 16
 """Fewest pixels on a side that are worth inverting: below, latents of a factor-8 VAE are a single point."""
 
@@ -110,8 +115,8 @@ class Frame:
         rows, columns = (1, 1) if isinstance(self.size, int) else self.size
         scale = min(width / columns, height / rows)
         cut_w, cut_h = columns * scale, rows * scale
-        left, top = (width - cut_w) / 2, (height - cut_h) / 2
-        return left, top, left + cut_w, top + cut_h
+        x, y = (width - cut_w) / 2, (height - cut_h) / 2
+        return x, y, x + cut_w, y + cut_h
 
     def target(self, width: int, height: int) -> tuple[int, int]:
         """The (height, width) of the result for a picture of that size.
@@ -224,7 +229,21 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
         UserError: No such file, not a picture, damaged, or more than ``max_pixels``.
     """
     content = _read_bytes(path, max_pixels)
-    with _bounded(max_pixels), naming(path):
+    with naming(path):
+        image = open_bounded(content, max_pixels)
+        if min(image.size) < MIN_SIDE:
+            width, height = image.size
+            raise UserError(f"has {width} x {height} pixels; at least {MIN_SIDE} on each side are needed")
+    return image, hashlib.sha256(content).hexdigest()
+
+
+def open_bounded(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes a picture that nobody vouches for; only the formats above, and no more than ``max_pixels``.
+
+    Raises:
+        UserError: Not a picture, damaged, or too large. The message does not name the file.
+    """
+    with _bounded(max_pixels):
         image = _header(content)
         width, height = image.size
         if width * height > max_pixels:
@@ -232,20 +251,23 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
                 f"has {width} x {height} pixels, more than --data.max_pixels {max_pixels}; raise that bound "
                 f"or shrink the picture"
             )
-        if min(width, height) < MIN_SIDE:
-            raise UserError(f"has {width} x {height} pixels; at least {MIN_SIDE} on each side are needed")
+        if image.format == "JPEG" and content.count(START_OF_SCAN) * width * height > MAX_SCANS * max_pixels:
+            raise UserError("is a JPEG of so many scans that decoding would not end; save it again")
         try:
             image.load()
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
             raise UserError(
                 f"is damaged and cannot be decoded ({_brief(error)}); give a whole copy"
             ) from error
-    return image, hashlib.sha256(content).hexdigest()
+    return image
 
 
 def upright(image: Image.Image) -> Image.Image:
     """RGB, rotated as EXIF says, transparency laid on white, 16 bits brought to 8."""
-    image = ImageOps.exif_transpose(image)
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block raises many kinds; the picture itself is fine
+        image = image.copy()
     if image.mode.startswith(("I", "F")):
         image = _to_8_bit(image)
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
@@ -317,8 +339,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
     Integers beyond 255 are read as 16-bit; floats up to 1 as fractions of white.
     """
-    values = np.asarray(image, dtype=np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.array(image, dtype=np.float32)  # 8 bits are wanted of its 24, and a large picture has to fit
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
     if image.mode.startswith("I;16"):
         white = 65535.0
@@ -326,7 +348,9 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         white = 1.0 if top <= 1.0 else 255.0 if top <= 255.0 else top
     else:
         white = 255.0 if top <= 255.0 else 65535.0 if top <= 65535.0 else top
-    gray = Image.fromarray((values.clip(0, white) * (255.0 / white)).round().astype(np.uint8))
+    np.clip(values, 0, white, out=values)
+    values *= 255.0 / white
+    gray = Image.fromarray(values.round(out=values).astype(np.uint8))
     gray.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return gray
 

@@ -1,0 +1,463 @@
+"""What looks at a run from outside: results in files, curves in TensorBoard, a progress bar, the checkpoint.
+
+A group's results are written in ``on_train_batch_end`` of its last timestep and before the checkpoint of that
+timestep: Lightning ends an epoch whose last batch is in the checkpoint without calling ``on_train_epoch_end``.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from torch import Tensor
+from tqdm import tqdm
+
+from nulltext import report
+from nulltext.checkpoints import rank_checkpoint
+from nulltext.files import alone, write_atomically
+from nulltext.inversion import StepRecord
+from nulltext.metrics import psnr, ssim
+from nulltext.module import NullTextInversion, Result
+from nulltext.pictures import to_image
+from nulltext.runs import run_folder
+
+METRICS = "metrics.csv"
+FAR_BELOW_BOUND = 1.0  # dB below the VAE's bound from which on the summary says what to do
+
+
+@dataclass
+class History:
+    """What the timesteps of the current group left behind; B pictures."""
+
+    losses: list[Tensor] = field(default_factory=list)  # a timestep: (n, B), before each inner step
+    after: list[Tensor] = field(default_factory=list)  # a timestep: (B,), after the last
+    inner_steps: list[Tensor] = field(default_factory=list)  # a timestep: (B,)
+    seconds: float = 0.0
+
+    def add(self, record: StepRecord, after: Tensor) -> None:
+        """One timestep more. A timestep that a crash made run twice replaces its first run."""
+        for kept, value in (
+            (self.losses, record.losses),
+            (self.after, after),
+            (self.inner_steps, record.inner_steps),
+        ):
+            del kept[record.step :]
+            kept.append(value.detach().cpu())
+
+    def before(self, b: int) -> list[float]:
+        """The loss of each timestep before its first inner step; empty where there were none."""
+        return [float(losses[0, b]) for losses in self.losses if len(losses)]
+
+
+class Artifacts(Callback):
+    """Writes a picture's folder and its row of metrics.csv as soon as its last timestep is done."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.finished: list[tuple[Result, dict[str, Any], History, int]] = []
+        """Of the group that just ended: result, metrics, history, and its place in the batch."""
+        self.done = 0
+        self._started = 0.0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Starts the clock, and a new history with a new group."""
+        self._started, self.finished = time.perf_counter(), []
+        if batch.step == 0:
+            self.history = History()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keeps the timestep's losses; after the last one, compares and writes."""
+        assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
+        record = pl_module.record
+        after = (record.z - pl_module.pivot[record.step + 1]).square().mean(dim=(1, 2, 3))
+        self.history.add(record, after)
+        last = record.step + 1 == pl_module.settings.steps
+        results = pl_module.results() if last else []
+        self.history.seconds += time.perf_counter() - self._started
+        for b, result in enumerate(results):
+            self._finish(trainer, pl_module, result, b)
+
+    def _finish(self, trainer: Trainer, module: NullTextInversion, result: Result, b: int) -> None:
+        numbers = measure(result, module, self.history, b)
+        inversion = dataclasses.replace(result.inversion, psnr=numbers["psnr_null_text"])
+        result = dataclasses.replace(result, inversion=inversion)
+        write_result(run_folder(trainer) / result.picture.name, result, numbers, self.history, b)
+        add_row(run_folder(trainer) / METRICS, numbers, trainer.datamodule.order)  # type: ignore[attr-defined]
+        self.finished.append((result, numbers, self.history, b))
+        self.done += 1
+        tqdm.write(summary(numbers), file=sys.stdout)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says what came out and what to type next."""
+        if trainer.world_size == 1:  # else the first process says it when the others are done too
+            print(closing(run_folder(trainer)), flush=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history of an unfinished group, so that the sheet of a resumed run shows all of it."""
+        return vars(self.history)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the history up again."""
+        self.history = History(**state_dict)
+
+
+def measure(result: Result, module: NullTextInversion, history: History, b: int) -> dict[str, Any]:
+    """The content of metrics.json: fidelity, cost, and the settings they were had with.
+
+    Fidelity is measured on pixels clamped to the range of a picture; costs are the picture's share of its group.
+    """
+    unit = {
+        name: ((pixels.float().cpu().clamp(-1, 1) + 1) / 2)[None]  # (1, 3, H, W) in [0, 1]
+        for name, pixels in (
+            ("original", result.picture.pixels),
+            ("vae", result.vae),
+            ("ddim", result.ddim),
+            ("null_text", result.reconstruction),
+        )
+    }
+    numbers: dict[str, Any] = {"name": result.picture.name, "prompt": result.picture.prompt}
+    for name in ("vae", "ddim", "null_text"):
+        numbers[f"psnr_{name}"] = float(psnr(unit[name], unit["original"]))
+    for name in ("vae", "ddim", "null_text"):
+        numbers[f"ssim_{name}"] = float(ssim(unit[name], unit["original"]))
+    numbers["psnr_null_text_to_vae"] = float(psnr(unit["null_text"], unit["vae"]))
+    numbers["latent_mse"] = result.latent_mse
+    numbers["inner_steps"] = int(sum(int(steps[b]) for steps in history.inner_steps))
+    spent, share = module.spent, len(module.pictures)
+    numbers["unet_forwards"] = spent.unet_forwards // share
+    numbers["unet_backwards"] = spent.unet_backwards // share
+    numbers["seconds_pivot"] = spent.seconds_pivot / share
+    numbers["seconds_optimisation"] = spent.seconds_optimisation / share
+    numbers["seconds_total"] = history.seconds / share
+    numbers["peak_memory_bytes"] = peak_memory(module.device)
+    numbers["settings"] = {
+        **result.inversion.settings,
+        "learning_rate": float(
+            module.make_optimizer([torch.zeros(1, requires_grad=True)]).param_groups[0]["lr"]
+        ),
+        "model": result.inversion.model,
+        "fingerprint": result.inversion.fingerprint,
+        "precision": str(module.trainer.precision),
+        "device": str(module.device),
+        "size": list(result.inversion.size),
+        "crop": result.picture.crop,
+        "source": str(result.picture.path),
+        "source_sha256": result.picture.sha256,
+    }
+    return numbers
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory used so far, in bytes: of the process on the CPU, of torch's allocations on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def write_result(folder: Path, result: Result, numbers: dict[str, Any], history: History, b: int) -> None:
+    """The picture's folder; ``inversion.safetensors`` last, so that where it is, the rest is too."""
+    for name, pixels in (
+        ("original", result.picture.pixels),
+        ("vae", result.vae),
+        ("ddim", result.ddim),
+        ("reconstruction", result.reconstruction),
+    ):
+        write_image(folder / f"{name}.png", to_image(pixels))
+    write_image(folder / "report.png", draw_report(result, numbers, history, b))
+    text = json.dumps(numbers, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / "metrics.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    result.inversion.save(folder / "inversion.safetensors")
+
+
+def write_image(path: Path, image: Any) -> None:
+    """A PNG, whole or not there."""
+    write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
+
+
+def draw_report(result: Result, numbers: dict[str, Any], history: History, b: int) -> Any:
+    """The contact sheet of one picture."""
+    w = result.inversion.guidance_scale
+
+    def label(title: str, name: str) -> str:
+        return f"{title}: {numbers[f'psnr_{name}']:.2f} dB, SSIM {numbers[f'ssim_{name}']:.3f}"
+
+    settings = numbers["settings"]
+    facts = [
+        f"{settings['model']}, {result.inversion.size[1]} x {result.inversion.size[0]} pixels, {settings['precision']}",
+        f"T = {settings['steps']}, N = {settings['inner_steps']}, w = {w:g}, start {settings['start']:g}, "
+        f"fixed-point {settings['fixed_point_iterations']}",
+        f"{numbers['inner_steps']} inner steps, {numbers['unet_forwards']} forwards, "
+        f"{numbers['unet_backwards']} backwards",
+        f"pivot {numbers['seconds_pivot']:.1f} s, optimisation {numbers['seconds_optimisation']:.1f} s, "
+        f"in all {numbers['seconds_total']:.1f} s",
+        f"null-text to the VAE's picture: {numbers['psnr_null_text_to_vae']:.2f} dB",
+    ]
+    return report.contact_sheet(
+        f"{result.picture.name}: {result.picture.prompt or 'empty prompt'}",
+        [
+            ("original", result.picture.pixels),
+            (label("VAE bound", "vae"), result.vae),
+            (label(f"DDIM w {w:g}", "ddim"), result.ddim),
+            (label(f"null-text w {w:g}", "null_text"), result.reconstruction),
+        ],
+        history.before(b),
+        [float(values[b]) for values in history.after],
+        facts,
+    )
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv; none where it is not there yet."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def add_row(path: Path, numbers: dict[str, Any], order: Sequence[str] = ()) -> None:
+    """Adds a picture's numbers to metrics.csv, in place of an older row of the same name.
+
+    Rows stand in the order of the pictures, whichever of several processes finished them when.
+    """
+    row = {key: str(value) for key, value in numbers.items() if key != "settings"}
+    place = {name: k for k, name in enumerate(order)}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(row), extrasaction="ignore")
+    writer.writeheader()
+    with alone(path.parent.parent):
+        rows = [old for old in read_rows(path) if old.get("name") != row["name"]] + [row]
+        writer.writerows(sorted(rows, key=lambda entry: place.get(entry["name"], len(place))))
+        write_atomically(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def summary(numbers: dict[str, Any]) -> str:
+    """One line about one finished picture."""
+    line = (
+        f"{numbers['name']}: null-text {numbers['psnr_null_text']:.2f} dB "
+        f"(VAE bound {numbers['psnr_vae']:.2f}, DDIM {numbers['psnr_ddim']:.2f}) in {numbers['seconds_total']:.1f} s"
+    )
+    if numbers["psnr_vae"] - numbers["psnr_null_text"] > FAR_BELOW_BOUND:
+        line += "; below its bound: try more --model.inner_steps or --model.steps"
+    return line
+
+
+def closing(folder: Path) -> str:
+    """The last line of a run: what is there, and what to type next."""
+    rows = read_rows(folder / METRICS)
+    if not rows:
+        return f"nothing was inverted in {folder}"
+    shown = os.path.relpath(folder)
+    shown = str(folder) if shown.startswith("..") else shown
+    ours, bound = (sum(float(row[key]) for row in rows) / len(rows) for key in ("psnr_null_text", "psnr_vae"))
+    what = rows[0]["name"] if len(rows) == 1 else f"{len(rows)} pictures"
+    place = shown if len(rows) == 1 else f"{shown}/{rows[0]['name']}"
+    prompt = rows[0]["prompt"].replace("'", "'\\''")
+    return (
+        f"{what} at {ours:.2f} dB, VAE bound {bound:.2f}; see {shown}; now change the words: "
+        f"python main.py edit --inversion {place} --prompt '{prompt}'"
+    )
+
+
+class Curves(Callback):
+    """Curves and pictures in TensorBoard.
+
+    Inner losses stand at i N + j, values of a timestep at i.
+
+    Args:
+        images_every: Timesteps between pictures of where the walk is heading; 0 for none.
+    """
+
+    def __init__(self, images_every: int = 5) -> None:
+        self.images_every = images_every
+        self._writer: Any = None
+        self._there: set[tuple[str, int]] = set()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens a file of events, and finds out what those of a resumed run hold."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        rank = trainer.global_rank
+        folder = run_folder(trainer) / f"rank{rank}" if rank else run_folder(trainer)
+        self._there = written_events(folder) if trainer.ckpt_path else set()
+        self._writer = SummaryWriter(str(folder))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Writes one timestep, and after a group's last one the comparison."""
+        assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
+        record = pl_module.record
+        images = self._wants_images(record.step, pl_module.settings.steps)
+        clean = pl_module.backbone.decode_latents(record.z_clean) if images else None
+        for b, picture in enumerate(pl_module.pictures):
+            self._scalars(picture.name, record, b, max(1, pl_module.settings.inner_steps))
+            if clean is not None:
+                self._image(
+                    f"heading_for/{picture.name}", (clean[b].float().cpu().clamp(-1, 1) + 1) / 2, record.step
+                )
+        for artifacts in (c for c in trainer.callbacks if isinstance(c, Artifacts)):  # type: ignore[attr-defined]
+            for result, _, history, b in artifacts.finished:
+                self._comparison(result, history, b, record.step)
+        self._writer.flush()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The settings with the fidelity they reached."""
+        assert isinstance(pl_module, NullTextInversion)
+        rows = read_rows(run_folder(trainer) / METRICS)
+        if rows and trainer.is_global_zero:
+            means = {
+                f"hparam/{key}": sum(float(row[key]) for row in rows) / len(rows)
+                for key in ("psnr_null_text", "psnr_vae", "psnr_ddim", "seconds_total")
+            }
+            plain = {
+                key: value for key, value in pl_module.hparams.items() if isinstance(value, int | float | str)
+            }
+            self._writer.add_hparams(plain, means, run_name=".")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _wants_images(self, step: int, steps: int) -> bool:
+        return self.images_every > 0 and (step % self.images_every == 0 or step + 1 == steps)
+
+    def _scalars(self, name: str, record: StepRecord, b: int, inner: int) -> None:
+        taken = int(record.inner_steps[b])
+        for j, loss in enumerate(record.losses[:taken, b].tolist()):
+            self._scalar(f"loss_inner/{name}", loss, record.step * inner + j)
+        if taken:
+            self._scalar(f"loss/{name}", float(record.losses[taken - 1, b]), record.step)
+            self._scalar(f"grad_norm/{name}", float(record.grad_norms[taken - 1, b]), record.step)
+        self._scalar(f"inner_steps/{name}", taken, record.step)
+        self._scalar(f"learning_rate/{name}", record.learning_rate, record.step)
+
+    def _comparison(self, result: Result, history: History, b: int, step: int) -> None:
+        name = result.picture.name
+        pictures = (result.picture.pixels, result.vae, result.ddim, result.reconstruction)
+        self._image(f"original_vae_ddim_nulltext/{name}", report.side_by_side(pictures), step)
+        heat = report.heat_map([losses[:, b] for losses in history.losses])
+        self._image(
+            f"loss_heat_map/{name}",
+            torch.frombuffer(bytearray(heat.tobytes()), dtype=torch.uint8)
+            .reshape(heat.height, heat.width, 3)
+            .permute(2, 0, 1),
+            step,
+        )
+
+    def _scalar(self, tag: str, value: float, step: int) -> None:
+        if (tag, step) not in self._there:
+            self._writer.add_scalar(tag, value, step)
+
+    def _image(self, tag: str, image: Tensor, step: int) -> None:
+        if (tag, step) not in self._there:
+            self._writer.add_image(tag, image, step)
+
+
+def written_events(folder: Path) -> set[tuple[str, int]]:
+    """What a run's event files hold already, as (tag, step).
+
+    A timestep whose events were written but whose checkpoint was not is done again and comes out the same; its
+    events are not written twice. (``purge_step`` cannot do this: it has one axis for all tags, and ours have two.)
+    """
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    found: set[tuple[str, int]] = set()
+    for path in folder.glob("events.out.tfevents.*"):
+        try:
+            for event in EventFileLoader(str(path)).Load():
+                found.update((value.tag, event.step) for value in event.summary.value)
+        except (
+            Exception
+        ):  # the last record of a killed run may be half written: the loader has many names for it
+            continue
+    return found
+
+
+class Progress(ProgressBar):
+    """One bar: which picture, which timestep, its inner steps, its loss, the time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Any = None
+        self._wanted = True
+
+    def disable(self) -> None:
+        """Lightning switches the bar off on all ranks but the first."""
+        self._wanted = False
+
+    def enable(self) -> None:
+        """And on again."""
+        self._wanted = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the bar where a resumed run stands; on a terminal only."""
+        assert isinstance(pl_module, NullTextInversion)
+        steps = pl_module.settings.steps
+        done = trainer.current_epoch * steps + int(pl_module.cursor) % steps
+        total = (trainer.max_epochs or 1) * steps
+        disable = None if self._wanted else True
+        self._bar = tqdm(total=total, initial=done, unit="step", disable=disable, dynamic_ncols=True)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One timestep on."""
+        assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
+        record = pl_module.record
+        self._bar.set_description(
+            f"{_names(batch.pictures)} {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False
+        )
+        loss = f"{float(record.losses[-1].mean()):.1e}" if len(record.losses) else "-"
+        self._bar.set_postfix_str(
+            f"timestep {record.step + 1}/{pl_module.settings.steps}, "
+            f"inner {int(record.inner_steps.max())}/{pl_module.settings.inner_steps}, loss {loss}",
+            refresh=False,
+        )
+        self._bar.update()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves the bar where it stood."""
+        self.on_train_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Closes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _names(pictures: Sequence[Any]) -> str:
+    return pictures[0].name if len(pictures) == 1 else f"{pictures[0].name} and {len(pictures) - 1} more"
+
+
+class Checkpointer(Checkpoint):
+    """Keeps checkpoints/last.ckpt: the state after the last timestep that is wholly done, files included.
+
+    There is no saving on exception: every finished timestep is saved already, and a timestep whose files could not be
+    written must not count as finished.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves; Lightning calls checkpoint callbacks after all others."""
+        path = run_folder(trainer) / rank_checkpoint(trainer.global_rank)
+        write_atomically(path, lambda temporary: trainer.save_checkpoint(temporary))

@@ -1,0 +1,230 @@
+"""The verb ``fit``: Lightning's command line, restrained."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from nulltext.callbacks import Artifacts, Checkpointer, Curves, Progress, closing
+from nulltext.checkpoints import choose_checkpoint, read_checkpoint
+from nulltext.data import PictureData
+from nulltext.errors import UserError
+from nulltext.files import write_atomically
+from nulltext.module import NullTextInversion
+from nulltext.parsing import OneLineParser
+from nulltext.runs import LAST, RunFolder, find_checkpoint, run_folder, run_of
+from nulltext.strategy import choose_strategy, ranks_failed
+
+PRECISIONS = {None: "32-true", "32-true": "32-true", "32": "32-true", 32: "32-true"} | {
+    name: kind for kind in ("bf16-mixed", "16-mixed") for name in (kind, kind.removesuffix("-mixed"))
+}
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "devices": 1,  # more than one is a choice
+    "max_epochs": 1,  # the data sets it to the number of groups
+    "enable_model_summary": False,  # the parameters are T null embeddings
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+}
+NOISE = (
+    "The '.*dataloader' does not have many workers",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # TimestepLoader starts at the cursor
+    ".*Checkpoint directory .* exists and is not empty",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    ".*a precision-level autocast",
+)
+
+
+def fit_command(words: list[str]) -> int:
+    """Inverts the pictures that the words name.
+
+    Args:
+        words: The options, such as ``["--data.image", "sheep.jpg"]``; configs are paths already.
+
+    Returns:
+        0; 1 where some of several pictures could not be used or one of several processes died; 130 or 143 where the
+        run was stopped.
+    """
+    _quieten()
+    cli = FitCLI(words)
+    for place, reason in cli.datamodule.broken:
+        print(f"nulltext: skipped {reason if place in reason else f'{place}: {reason}'}")
+    return cli.code or int(bool(cli.datamodule.broken) or ranks_failed(cli.trainer))
+
+
+def _quieten() -> None:
+    """Lightning's tips and hardware lines: nothing a person who inverts a picture can use."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """A warning in one line, without the line of code that gave it."""
+    if issubclass(category, UserWarning):
+        print(f"nulltext: note: {' '.join(str(message).split())}", flush=True)
+
+
+class FitParser(OneLineParser, LightningArgumentParser):
+    """Lightning's parser with one-line errors and our help."""
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with one verb, one-line errors, and nothing that a checkpoint can overrule."""
+
+    datamodule: PictureData
+    model: NullTextInversion
+    trainer: Trainer
+
+    def __init__(self, words: list[str]) -> None:
+        self.code = 0
+        super().__init__(
+            NullTextInversion,
+            PictureData,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=FitParser,
+            parser_kwargs={"prog": "main.py", "fit": {"description": DESCRIPTION}},
+            args=["fit", *words],
+            auto_configure_optimizers=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Only ``fit``; checkpoints are always read with ``weights_only``, so that is no option."""
+        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}}
+
+    def add_core_arguments_to_parser(self, parser: Any) -> None:
+        """Data before model before trainer: the help is read from the top."""
+        parser.add_lightning_class_args(PictureData, "data")
+        parser.add_lightning_class_args(NullTextInversion, "model")
+        parser.add_lightning_class_args(Curves, "curves")
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
+        """The parser, with a line of ours where Lightning's help is a page."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            action.help = HELP.get(action.dest, action.help)
+        return parser
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Reads the words; Lightning's warning about ``sys.argv`` is of no use to a person."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: else the checkpoint's hyper-parameters would silently beat the command line."""
+
+    def before_instantiate_classes(self) -> None:
+        """Checks what can be checked without a model.
+
+        Raises:
+            UserError: A precision that is refused, or a checkpoint that is not there.
+        """
+        fit = self.config.fit
+        if fit.trainer.precision not in PRECISIONS:
+            raise UserError(
+                f"--trainer.precision {fit.trainer.precision} would learn the embeddings in that type and fail; use "
+                "32-true, bf16-mixed or 16-mixed (the network in half, embeddings and loss in 32 bits)"
+            )
+        fit.trainer.precision = PRECISIONS[fit.trainer.precision]
+        fit.trainer.strategy = choose_strategy(
+            fit.trainer.strategy, fit.trainer.devices, fit.trainer.num_nodes
+        )
+        if fit.ckpt_path is not None:
+            path = find_checkpoint(str(fit.ckpt_path), Path(fit.trainer.default_root_dir or "."))
+            read_checkpoint(path)
+            fit.ckpt_path = str(path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with our callbacks; a run that is taken up goes on in its own folder."""
+        fit = self.config_init.fit
+        if fit.trainer.logger in (None, True):
+            run = run_of(Path(fit.ckpt_path)) if fit.ckpt_path else None
+            kwargs["logger"] = RunFolder(Path(fit.trainer.default_root_dir or "."), run)
+        ours: list[Callback] = [Artifacts()]
+        if fit.trainer.enable_progress_bar is not False:
+            ours.append(Progress())
+        if fit.trainer.enable_checkpointing is not False:
+            ours.append(Checkpointer())
+        kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *ours]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"the trainer cannot be made: {error}") from error
+
+    def fit(self, **kwargs: Any) -> None:
+        """Runs, and says how to go on where it was stopped."""
+        checkpoint = kwargs["ckpt_path"] = self._own_checkpoint(kwargs.get("ckpt_path"))
+        try:
+            self.trainer.fit(**kwargs, weights_only=True)
+        except SIGTERMException:
+            self.code = 143
+        except SystemExit:
+            if self.trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            self.code = 130
+        except (UserError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if checkpoint is None or self.model.record is not None:
+                raise
+            raise UserError(
+                f"{checkpoint} cannot be taken up ({type(error).__name__}: {str(error)[:200]}); "
+                "leave --ckpt_path out to start again"
+            ) from error
+        if self.datamodule.finished:
+            print(f"nulltext: {len(self.datamodule.finished)} of these pictures were finished before")
+        if self.trainer.world_size > 1 and self.trainer.is_global_zero:
+            print(closing(run_folder(self.trainer)))
+        elif not self.code and not self._artifacts().done:
+            print(f"nulltext: {run_folder(self.trainer)} is finished; nothing was left to do")
+        last = run_folder(self.trainer) / LAST
+        if self.code and last.is_file():
+            print(f"nulltext: stopped; go on with the same command and --ckpt_path {os.path.relpath(last)}")
+
+    def _own_checkpoint(self, path: str | None) -> Path | None:
+        """The checkpoint of this process; finds the pictures first, before another process or the model is there."""
+        self.datamodule.trainer = self.trainer
+        self.datamodule.setup("fit")
+        if path is None or self.trainer.world_size == 1:
+            return None if path is None else Path(path)
+        mine = [(source.name, source.sha256) for source in self.datamodule.sources]
+        return choose_checkpoint(Path(path), self.trainer.global_rank, mine)
+
+    def _artifacts(self) -> Artifacts:
+        return next(c for c in self.trainer.callbacks if isinstance(c, Artifacts))  # type: ignore[attr-defined]
+
+
+DESCRIPTION = "Inverts a picture, or many: learns the null embeddings that make the model reproduce it."
+HELP = {
+    "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
+    "seed_everything": "Seed of all random numbers; the method itself draws none.",
+    "ckpt_path": "Takes up a stopped run: its checkpoint, its folder, or last.",
+}
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml whole, into a folder that this run alone has."""
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Claims the run folder and writes the settings there."""
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        folder = trainer.logger.claim() if isinstance(trainer.logger, RunFolder) else run_folder(trainer)
+        text = self.parser.dump(self.config, skip_unset=False)
+        write_atomically(
+            folder / "config.yaml", lambda temporary: temporary.write_text(text, encoding="utf-8")
+        )
+        self.already_saved = True

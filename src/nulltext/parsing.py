@@ -1,0 +1,129 @@
+"""A parser whose errors are one line that says what to type, and whose help shows our own options first."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NoReturn
+
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+
+from nulltext.errors import UserError
+
+TRAINER_NOTE = (
+    "Lightning's Trainer: --trainer.precision 32-true, bf16-mixed or 16-mixed; --trainer.accelerator gpu;\n"
+    "--trainer.default_root_dir FOLDER; and all its others, which --print_config shows."
+)
+
+
+class OneLineParser(ArgumentParser):
+    """Raises a mistake as a ``UserError`` instead of printing the usage, and hides the Trainer's options in the help.
+
+    They stay in ``--print_config``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["formatter_class"] = partial(WideFormatter, width=110, max_help_position=34)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Says the mistake in one line.
+
+        Raises:
+            UserError: Always.
+        """
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for parser in getattr(self._subcommands_action, "choices", None) or {}:
+            known += self._subcommands_action.choices[parser]._option_string_actions  # type: ignore[union-attr]
+        raise UserError(explain(message, known)) from ex
+
+    def format_help(self, *args: Any) -> str:
+        """Our options; the Trainer's in one line."""
+        with self._ours_only() as hidden:
+            return super().format_help(*args) + (f"\n{TRAINER_NOTE}\n" if hidden else "")
+
+    @contextmanager
+    def _ours_only(self) -> Iterator[bool]:
+        groups, usage = self._action_groups, self.usage
+        shown = [group for group in groups if not _is_trainers(group)]
+        self._action_groups = shown
+        self.usage = f"python {self.prog.replace(' [options]', '')} [--config NAME] [--OPTION VALUE] ..."
+        try:
+            yield len(shown) < len(groups)
+        finally:
+            self._action_groups, self.usage = groups, usage
+
+
+class WideFormatter(DefaultHelpFormatter):
+    """Leaves out the options that read a whole group from a file: ``--config`` does that for all."""
+
+    def add_argument(self, action: Any) -> None:
+        """Adds an option unless it stands for a group."""
+        if type(action).__name__ != "_ActionConfigLoad":
+            super().add_argument(action)
+
+
+def _is_trainers(group: Any) -> bool:
+    return any(action.dest.startswith("trainer") for action in group._group_actions)
+
+
+def explain(message: str, known: list[str]) -> str:
+    """The parser's message in one line, in the words of the command line, with the nearest option that exists.
+
+    Args:
+        message: What the parser says, over several lines and in Python's types.
+        known: The options there are, such as ``--model.steps``.
+    """
+    unknown = re.search(r"does not accept option '([^']+)'|unrecognized arguments: (.*)", message, re.DOTALL)
+    if unknown:
+        name = unknown[1] or unknown[2].split()[0].split("=")[0]
+        return _unknown(name, known)
+    if message.startswith("Unexpected config"):
+        return "the config is not a list of settings; write lines such as 'model:' and below it '  steps: 50'"
+    message = re.sub(r"(?:Parser key|Key) \"([\w.]+)\":\s*", r"--\1: ", message)
+    union = re.search(r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", message, re.DOTALL)
+    if union:
+        key = message.partition(": ")[0]
+        message = f"{key}: Expected one of {union[1]}. Got value: {union[2]}"
+    message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("NoneType", "null")
+    message = re.sub(r"typing\.Literal\[([^]]*)\]", r"one of \1", message)
+    return (
+        " ".join(message.split())
+        .replace("Expected a int", "Expected an int")
+        .replace("Expected a one", "Expected one")
+    )
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    option = name if name.startswith("-") else f"--{name}"
+    if not option.startswith("--"):
+        return f"{name} is not an option; a value belongs after one, as in --data.image {name}"
+    near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+    same_end = [
+        other for other in known if other.rpartition(".")[2] == option.removeprefix("--").rpartition(".")[2]
+    ]
+    best = (same_end or near)[:1]
+    hint = f"did you mean {best[0]}?" if best else "--help lists those there are"
+    return f"unknown option {option}; {hint}"
+
+
+def run_function(function: Callable[..., int | None], words: list[str], prog: str) -> int:
+    """Calls a function with its arguments read from the command line and from ``--config``.
+
+    Args:
+        function: Its typed arguments become options, its docstring the help.
+        words: The words after the verb.
+        prog: What stands before them, for the help.
+
+    Returns:
+        The exit code: what the function returns, 0 for None.
+    """
+    parser = OneLineParser(prog=prog, description=(function.__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "-c", "--config", action=ActionConfigFile, help="Settings in YAML; here or in configs/."
+    )
+    parser.add_function_arguments(function, as_positional=False)
+    config = parser.instantiate_classes(parser.parse_args(words))
+    config.pop("config", None)
+    return function(**config) or 0
