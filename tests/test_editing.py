@@ -1,0 +1,312 @@
+"""Edits of an inverted picture: laws that hold for any model, on tiny random pipelines of each family."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from nulltext.backbone import Backbone
+from nulltext.blending import automatic_mask, fit_mask, otsu_threshold, probe_steps, word_mask
+from nulltext.editing import Edit, edit, row_control
+from nulltext.errors import UserError
+from nulltext.inversion import Inversion, InversionSettings, ddim_invert, describe, optimise, reconstruct
+
+SOURCE = "a red barn"
+SWAP = "a red hat"
+LONGER = "a red barn in snow"
+LEVEL = 2 / 255  # pixels span 2
+
+
+class Picture:
+    """What an inversion needs to know of a picture."""
+
+    def __init__(self, pixels):
+        self.pixels, self.prompt, self.crop, self.sha256 = pixels, SOURCE, "none", "0" * 64
+
+
+def invert(backbone, height=32, width=24, start=1.0, seed=0):
+    """A quick inversion of a random smooth picture, T = 4."""
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(1, 3, 4, 4, generator=generator) * 2 - 1
+    pixels = torch.nn.functional.interpolate(small, (height, width), mode="bilinear")
+    settings = InversionSettings(steps=4, inner_steps=1, start=start)
+    schedule = backbone.schedule(4)
+    cond = backbone.embed_prompt(SOURCE, (height, width))
+    pivot = ddim_invert(backbone, schedule, backbone.encode_image(pixels), cond, fixed_point_iterations=1)
+    nulls = torch.stack([null[0] for _, null in optimise(backbone, schedule, pivot, cond, settings)])
+    picture = Picture(pixels[0])
+    return describe(backbone, schedule, picture, settings, nulls, pivot[0, 0], 20.0, SOURCE), pixels[0]
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd):
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    inversion, pixels = invert(backbone)
+    return backbone, inversion, pixels
+
+
+def quietly(*args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return edit(*args, **kwargs)
+
+
+def close(a, b, levels=1.0):
+    return float((a - b).abs().max()) <= levels * LEVEL
+
+
+KINDS = {
+    "plain": Edit(SWAP, kind="plain"),
+    "plain everywhere": Edit(SWAP, kind="plain", local_blend=None),
+    "replace": Edit(SWAP, kind="replace", local_blend=None),
+    "refine": Edit(LONGER, kind="refine", local_blend=None),
+    "reweight": Edit(SWAP, kind="reweight", equalizer={"hat": 3.0}, local_blend=None),
+    "auto": Edit(SWAP),
+    "words": Edit(SWAP, local_blend="barn,hat", start=0.2),
+    "words and auto": Edit(SWAP, local_blend=["auto", "hat"]),
+    "empty null everywhere": Edit(SWAP, null="empty", local_blend=None),
+    "seed": Edit(SWAP, seed=3),
+}
+
+
+def test_each_kind_goes_through_each_family_non_square(tiny):
+    backbone = Backbone.from_pretrained(str(tiny))
+    inversion, _ = invert(backbone)
+    edited = quietly(backbone, inversion, list(KINDS.values()), attention=["red"])
+    assert close(edited.reconstruction, backbone.decode_latents(reconstruct(backbone, inversion))[0])
+    for name, result in zip(KINDS, edited.results, strict=True):
+        assert result.picture.shape == (3, 32, 24), name
+        assert bool(result.picture.isfinite().all()), name
+        assert result.attention["red"].shape == (16, 12), name
+        assert (result.mask is None) == (result.edit.local_blend is None), name
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_target_equals_source_gives_the_reconstruction_for_every_kind(tiny_sd, start):
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    inversion, _ = invert(backbone, start=start)
+    same = [
+        replace(
+            e,
+            prompt=SOURCE,
+            equalizer={},
+            kind="auto" if e.kind == "reweight" else e.kind,
+            local_blend="barn" if e.local_blend == "barn,hat" else e.local_blend,
+        )
+        for e in KINDS.values()
+        if e.null == "auto" and e.seed is None and e.local_blend != ["auto", "hat"]
+    ]
+    same.append(Edit(SOURCE, mask=torch.ones(32, 24)))
+    with pytest.warns(UserWarning, match="this edit is the reconstruction"):
+        edited = edit(backbone, inversion, same)
+    expected = backbone.decode_latents(reconstruct(backbone, inversion))[0]
+    for result in edited.results:
+        assert close(result.picture, expected), result.edit
+
+
+@pytest.mark.parametrize("method", ["null_text", "ddim", "negative_prompt", "direct"])
+def test_each_method_keeps_its_own_source_when_nothing_changes(sd, method):
+    backbone, inversion, pixels = sd
+    edited = quietly(backbone, inversion, [SOURCE, SWAP], method=method, original=pixels)
+    assert close(edited.results[0].picture, edited.reconstruction)
+    if method == "direct":  # the pivot ends at the picture itself, as the VAE shows it
+        assert close(edited.reconstruction, backbone.decode_latents(backbone.encode_image(pixels[None]))[0])
+
+
+def test_methods_differ(sd):
+    backbone, inversion, _ = sd
+    target = Edit(SWAP, kind="plain", local_blend=None)
+    outcomes = [quietly(backbone, inversion, target, method=m).results[0].picture
+                for m in ("null_text", "ddim", "negative_prompt", "direct")]  # fmt: skip
+    assert not close(outcomes[0], outcomes[1])
+    assert not close(outcomes[1], outcomes[2])
+
+
+def test_several_edits_in_one_batch_equal_each_alone(sd):
+    backbone, inversion, _ = sd
+    edits = [KINDS[k] for k in ("plain everywhere", "replace", "refine", "words", "auto")]
+    together = quietly(backbone, inversion, edits).results
+    for one, result in zip(edits, together, strict=True):
+        assert close(quietly(backbone, inversion, one).results[0].picture, result.picture, 0.1), one
+    split = quietly(backbone, inversion, edits, batch_size=2).results
+    for a, b in zip(split, together, strict=True):
+        assert close(a.picture, b.picture, 0.1)
+
+
+def test_the_source_is_computed_once_for_all_edits(sd):
+    backbone, inversion, _ = sd
+    before = backbone.forwards
+    quietly(backbone, inversion, [Edit(SWAP, kind="plain", local_blend=None)] * 3)
+    assert backbone.forwards - before == 4 * 2 + 4 * 2 * 3  # T steps: source guided once, three edits guided
+    before = backbone.forwards
+    quietly(backbone, inversion, [Edit(SWAP, kind="replace", local_blend=None)] * 3)
+    assert backbone.forwards - before == 4 * 2 + 4 * (2 * 3 + 1)  # and one source row to look at
+    assert backbone.backwards == 4  # only the inversion's own
+
+
+def test_windows_at_zero_are_no_control(sd):
+    backbone, inversion, _ = sd
+    off = Edit(SWAP, kind="replace", cross_replace=0.0, self_replace=0.0, local_blend=None)
+    plain = Edit(SWAP, kind="plain", local_blend=None)
+    a, b = quietly(backbone, inversion, [off, plain]).results
+    assert torch.equal(a.picture, b.picture)
+
+
+def test_windows_open_and_close_where_they_say(sd):
+    backbone, _, _ = sd
+    from nulltext.alignment import tokenize
+
+    source, target = (tokenize(backbone.tokenizer, p) for p in (SOURCE, SWAP))
+    share = lambda w: row_control(Edit(SWAP, cross_replace=w), source, target, 10).share[:, 1].tolist()  # noqa: E731
+    assert share(1.0) == [1] * 10
+    assert share(0.0) == [0] * 10
+    assert share(0.3) == [1] * 3 + [0] * 7
+    assert share((0.2, 0.5)) == [0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
+    control = row_control(Edit(SWAP, cross_replace={"default": 1.0, "hat": 0.5}), source, target, 10)
+    hat = [5, 6, 7]  # start, a, r, e, d, h, a, t
+    assert control.share[:, hat].tolist() == [[1] * 3] * 5 + [[0] * 3] * 5
+    assert control.share[:, 4].tolist() == [1] * 10
+    assert (
+        row_control(Edit(SWAP, self_replace=0.4), source, target, 10).self_steps.tolist()
+        == [True] * 4 + [False] * 6
+    )
+
+
+def test_auto_takes_replace_for_swaps_and_refine_otherwise(sd):
+    backbone, inversion, _ = sd
+    results = quietly(
+        backbone, inversion, [SWAP, LONGER, Edit(SWAP, kind="reweight", equalizer={"hat": 2})]
+    ).results
+    assert [r.edit.kind for r in results] == ["replace", "refine", "replace"]
+
+
+def test_reweighting_the_sources_own_prompt_changes_the_picture(sd):
+    backbone, inversion, _ = sd
+    louder = Edit(SOURCE, kind="reweight", equalizer={"barn": 20.0}, cross_replace=1.0)
+    edited = quietly(backbone, inversion, [louder, replace(louder, local_blend=None)])
+    assert edited.results[0].mask.max() > 0
+    assert not close(edited.results[1].picture, edited.reconstruction)
+
+
+def test_outside_the_mask_the_picture_stays(sd):
+    backbone, inversion, _ = sd
+    mask = torch.zeros(32, 24)
+    mask[:16] = 1
+    edited = quietly(backbone, inversion, Edit(SWAP, mask=mask, guidance_scale=7.5))
+    result = edited.results[0]
+    assert result.mask[:8].min() == 1 and result.mask[8:].max() == 0
+    change = (result.latents - reconstruct(backbone, inversion)[0]).abs().mean((0, 2))  # of each row
+    assert change[:8].min() > 0.01 and change[8:].max() < 1e-4
+
+
+def test_a_seed_is_reproducible_and_gives_another_edit(sd):
+    backbone, inversion, _ = sd
+    a, b, c = quietly(
+        backbone, inversion, [Edit(SWAP, seed=1), Edit(SWAP, seed=1), Edit(SWAP, seed=2)]
+    ).results
+    assert close(a.picture, b.picture, 0.1)
+    assert not close(a.picture, c.picture)
+
+
+def test_user_errors_say_what_to_type(sd, tmp_path):
+    backbone, inversion, _ = sd
+    cases = {
+        r"'a red barn' has 3 words, 'a hat' 2\. Use kind: refine": dict(prompt="a hat", kind="replace"),
+        "no word 'cow' in 'a red hat'": dict(prompt=SWAP, local_blend="cow"),
+        "no word 'sheep' in 'a red hat'": dict(prompt=SWAP, equalizer={"sheep": 2.0}),
+        "no word 'dog' in 'a red hat'": dict(prompt=SWAP, cross_replace={"dog": 0.5}),
+        "cross_replace is a share of the steps": dict(prompt=SWAP, cross_replace=1.5),
+        "self_replace is a share": dict(prompt=SWAP, self_replace=-0.1),
+        "threshold is a share": dict(prompt=SWAP, threshold=2.0),
+        "max_pool must be odd": dict(prompt=SWAP, max_pool=2),
+        "kind 'swap' is not one of auto, plain": dict(prompt=SWAP, kind="swap"),
+        "use kind: reweight": dict(prompt=SWAP, kind="plain", equalizer={"hat": 2}),
+        "--equalizer hat": dict(prompt=SWAP, kind="reweight"),
+        "guidance_scale must be 0 or more": dict(prompt=SWAP, guidance_scale=float("nan")),
+        "seed draws other noise inside a mask": dict(prompt=SWAP, seed=1, local_blend=None),
+        "no such file": dict(prompt=SWAP, mask=tmp_path / "none.png"),
+        "black all over": dict(prompt=SWAP, mask=torch.zeros(32, 24)),
+    }
+    for message, options in cases.items():
+        with pytest.raises(UserError, match=message):
+            edit(backbone, inversion, Edit(**options))
+    with pytest.raises(UserError, match="no word 'cow'"):
+        edit(backbone, inversion, SWAP, attention=["cow"])
+    with pytest.raises(UserError, match="no edit to make"):
+        edit(backbone, inversion, [])
+    with pytest.raises(UserError, match="method 'magic' is not one of null_text"):
+        edit(backbone, inversion, SWAP, method="magic")
+    with pytest.raises(UserError, match="no option 'knid'"):
+        Edit.from_mapping({"prompt": SWAP, "knid": "plain"})
+
+
+def test_another_models_inversion_is_refused(sd, tiny_sdxl):
+    _, inversion, _ = sd
+    other = Backbone.from_pretrained(str(tiny_sdxl))
+    with pytest.raises(UserError, match="was made with"):
+        edit(other, inversion, SWAP)
+
+
+def test_a_mask_file_of_another_size_is_resized_and_said(sd, tmp_path):
+    backbone, inversion, _ = sd
+    Image.new("L", (48, 64), 255).save(tmp_path / "mask.png")
+    with pytest.warns(UserWarning, match="48 x 64, the picture 24 x 32; resized"):
+        result = edit(backbone, inversion, Edit(SWAP, mask=tmp_path / "mask.png")).results[0]
+    assert result.mask.shape == (16, 12) and result.mask.min() == 1
+
+
+def test_an_inversion_read_from_its_file_edits_the_same(sd, tmp_path):
+    backbone, inversion, _ = sd
+    inversion.save(tmp_path / "inversion.safetensors")
+    read = Inversion.load(tmp_path / "inversion.safetensors")
+    a = quietly(backbone, inversion, SWAP).results[0].picture
+    assert torch.equal(quietly(backbone, read, SWAP).results[0].picture, a)
+
+
+def test_otsu_parts_two_groups():
+    values = torch.cat([torch.full((30,), 0.1), torch.full((10,), 0.9)])
+    assert 0.1 < otsu_threshold(values) <= 0.9
+    assert float((values > otsu_threshold(values)).sum()) == 10
+
+
+def test_the_automatic_mask_finds_a_blob_with_soft_edges_and_nothing_in_nothing():
+    difference = torch.full((16, 20), 0.02)
+    difference[4:9, 5:12] = 0.5
+    mask = automatic_mask(difference)
+    assert mask[5:8, 6:11].min() == 1
+    assert mask[12:].max() == 0 and mask[:, 16:].max() == 0
+    assert bool(((mask > 0) & (mask < 1)).any())
+    assert automatic_mask(torch.zeros(16, 20)).max() == 0
+    small, large = automatic_mask(difference, max_pool=1), automatic_mask(difference, max_pool=5)
+    assert small.sum() < mask.sum() < large.sum()
+
+
+def test_the_word_mask_by_hand():
+    attention = torch.zeros(4, 4)
+    attention[1, 1] = 1.0
+    attention[3, 3] = 0.2
+    mask = word_mask([attention], (8, 8), threshold=0.3, max_pool=1)
+    expected = torch.zeros(8, 8)
+    expected[2:4, 2:4] = 1
+    torch.testing.assert_close(mask, expected)
+    assert word_mask([attention], (8, 8), 0.3, max_pool=3)[:6, :6].min() == 1
+    both = word_mask([attention, attention.flip(0, 1)], (4, 4), 0.3, max_pool=1)
+    assert both[1, 1] == 1 and both[2, 2] == 1 and both.sum() == 2
+
+
+def test_a_given_mask_has_the_mean_of_its_pixels():
+    mask = torch.zeros(4, 4)
+    mask[:2, :2] = 1
+    mask[2, 2] = 1
+    torch.testing.assert_close(fit_mask(mask, (2, 2)), torch.tensor([[1.0, 0.0], [0.0, 0.25]]))
+
+
+def test_probes_lie_between_the_noise_and_the_texture(sd):
+    backbone, _, _ = sd
+    schedule = backbone.schedule(50)
+    steps = probe_steps(schedule)
+    assert len(steps) == 6 and len(set(steps)) == 6
+    assert all(250 <= schedule.timesteps[i] <= 750 for i in steps)
+    assert probe_steps(backbone.schedule(1)) == [0]
