@@ -135,8 +135,7 @@ class Edit:
             raise UserError(
                 f"an edit needs a prompt, such as prompt: a photo of a horse; this one has {dict(options)}"
             )
-        given = {k: tuple(v) if k in ("cross_replace", "self_replace") and isinstance(v, list) else v
-                 for k, v in options.items()}  # fmt: skip
+        given = {k: _window(v) if k in ("cross_replace", "self_replace") else v for k, v in options.items()}
         if isinstance(given.get("mask"), str):
             given["mask"] = Path(given["mask"])
         return cls(**given)
@@ -232,6 +231,7 @@ def edit(
         original: The picture (3, H, W) in [-1, 1], from which ``direct`` computes its pivot; by default from the
             reconstruction.
         walk: The source's walk (T + 1, 1, 4, h, w), noisiest first, where it is known already.
+        walk: The source's own walk (T + 1, 1, 4, h, w) under this method, where it is known already.
         attention: Words whose attention maps are wanted.
         batch_size: Edits that are computed at a time.
 
@@ -346,6 +346,13 @@ def _steps_inside(window: Window, steps: int) -> Tensor:
     return (middle >= start) & (middle < end)
 
 
+def _window(given: Any) -> Any:
+    """A window as YAML says it, [from, to] as a tuple, also of single words."""
+    if isinstance(given, Mapping):
+        return {word: _window(window) for word, window in given.items()}
+    return tuple(given) if isinstance(given, list) else given
+
+
 def _check_window(name: str, window: Any) -> None:
     ends = window if isinstance(window, tuple) else (0.0, window)
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in ends)
@@ -381,6 +388,8 @@ def _plan(
             warnings.warn(
                 f"the prompt {e.prompt!r} is the source's own: this edit is the reconstruction", stacklevel=3
             )
+        elif (mask := found[k]) is not None and not bool(mask.any()):
+            warnings.warn(f"{e.prompt!r} asks the model for the same picture: nothing to edit", stacklevel=3)
         plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], False)
         empty = plan.masked if e.null == "auto" else e.null == "empty"
         w = e.guidance_scale
@@ -434,10 +443,6 @@ def _automatic_masks(
     found: dict[int, Tensor] = {}
     for row, k in enumerate(chosen):
         found[k] = automatic_mask(differences[row], edits[k].threshold, edits[k].max_pool)
-        if not bool(found[k].any()):
-            warnings.warn(
-                f"{edits[k].prompt!r} asks for the same picture: nothing is to be edited", stacklevel=4
-            )
     return [found.get(k) for k in range(len(edits))]
 
 

@@ -45,24 +45,24 @@ def contact_sheet(
         facts: Lines of text beside the curve.
     """
     original = pictures[0][1]
-    tiles = [_tile(to_image(pixels)) for _, pixels in pictures]
+    tiles = [enlarge(to_image(pixels)) for _, pixels in pictures]
     width, height = tiles[0].size
     sheet_width = max(GAP + len(pictures) * (width + GAP), 3 * TILE)
-    lines = wrap(title, _font(20), sheet_width - 2 * GAP)
+    lines = wrap(title, font_of(20), sheet_width - 2 * GAP)
     top = GAP + 28 * len(lines)
     chart_top = top + 2 * (height + 48) + GAP
     sheet = Image.new("RGB", (sheet_width, chart_top + 240 + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        draw.text((GAP, GAP + 28 * number), line, INK, _font(20))
+        draw.text((GAP, GAP + 28 * number), line, INK, font_of(20))
     for column, ((label, pixels), tile) in enumerate(zip(pictures, tiles, strict=True)):
         left = GAP + column * (width + GAP)
         sheet.paste(tile, (left, top))
-        draw.text((left, top + height + 6), label, INK, _font(15))
+        draw.text((left, top + height + 6), label, INK, font_of(15))
         if column:
-            difference = _tile(difference_map(pixels, original))
+            difference = enlarge(difference_map(pixels, original))
             sheet.paste(difference, (left, top + height + 48))
-            draw.text((left, top + 2 * height + 54), "difference to the original", PALE, _font(13))
+            draw.text((left, top + 2 * height + 54), "difference to the original", PALE, font_of(13))
     _scale(draw, sheet, (GAP, top + height + 48, width))
     half = (sheet_width - 3 * GAP) // 2
     sheet.paste(curve(before, after, (half, 240)), (GAP, chart_top))
@@ -75,7 +75,7 @@ def difference_map(pixels: Tensor, reference: Tensor) -> Image.Image:
     difference = (pixels.float().clamp(-1, 1) - reference.float().clamp(-1, 1)).abs().mean(
         0
     ) / 2  # (H, W) in [0, 1]
-    return Image.fromarray(_heat(difference.cpu().numpy() / FULL_DIFFERENCE))
+    return Image.fromarray(heat_colours(difference.cpu().numpy() / FULL_DIFFERENCE))
 
 
 def heat_map(losses: Sequence[Tensor]) -> Image.Image:
@@ -90,17 +90,17 @@ def heat_map(losses: Sequence[Tensor]) -> Image.Image:
         values[: len(column), index] = column.cpu().numpy()
     low, high = _decades(values[values > 0])
     with np.errstate(divide="ignore", invalid="ignore"):
-        heat = _heat((np.log10(values) - low) / (high - low))
+        heat = heat_colours((np.log10(values) - low) / (high - low))
     heat[~np.isfinite(values)] = 235
     cell = max(6, 640 // values.shape[1]), max(12, 240 // rows)
     plot = Image.fromarray(heat).resize((cell[0] * values.shape[1], cell[1] * rows), Image.Resampling.NEAREST)
     image = Image.new("RGB", (plot.width + 2 * GAP + 40, plot.height + 70), PAPER)
     image.paste(plot, (GAP + 40, 30))
     draw = ImageDraw.Draw(image)
-    draw.text((GAP, 6), f"loss, 1e{low:.0f} dark to 1e{high:.0f} bright", INK, _font(14))
-    draw.text((GAP, 30), "inner", PALE, _font(13))
-    draw.text((GAP, 46), f"1-{rows}", PALE, _font(13))
-    draw.text((GAP + 40, plot.height + 36), f"timestep 0 (noisiest) to {len(losses) - 1}", PALE, _font(13))
+    draw.text((GAP, 6), f"loss, 1e{low:.0f} dark to 1e{high:.0f} bright", INK, font_of(14))
+    draw.text((GAP, 30), "inner", PALE, font_of(13))
+    draw.text((GAP, 46), f"1-{rows}", PALE, font_of(13))
+    draw.text((GAP + 40, plot.height + 36), f"timestep 0 (noisiest) to {len(losses) - 1}", PALE, font_of(13))
     return image
 
 
@@ -114,7 +114,7 @@ def curve(before: Sequence[float], after: Sequence[float], size: tuple[int, int]
     for decade in range(int(low), int(high) + 1):
         y = bottom - (decade - low) / (high - low) * (bottom - top)
         draw.line((left, y, right, y), "#e5e5e5")
-        draw.text((8, y - 8), f"1e{decade}", PALE, _font(13))
+        draw.text((8, y - 8), f"1e{decade}", PALE, font_of(13))
     for values, colour in ((before, SECOND), (after, ACCENT)):
         points = [
             (
@@ -128,13 +128,13 @@ def curve(before: Sequence[float], after: Sequence[float], size: tuple[int, int]
             draw.line(points, colour, 2, joint="curve")
         for x, y in points if len(points) < 60 else []:
             draw.ellipse((x - 2, y - 2, x + 2, y + 2), colour)
-    draw.text((left, 6), "loss per timestep", INK, _font(15))
+    draw.text((left, 6), "loss per timestep", INK, font_of(15))
     x = left + 150
     for label, colour in (("as found", SECOND), ("as left", ACCENT)):
-        draw.text((x, 8), label, colour, _font(13))
+        draw.text((x, 8), label, colour, font_of(13))
         x += 80
-    draw.text((left, bottom + 8), "0, the noisiest", PALE, _font(13))
-    draw.text((right, bottom + 8), str(max(len(before), len(after)) - 1), PALE, _font(13), anchor="ra")
+    draw.text((left, bottom + 8), "0, the noisiest", PALE, font_of(13))
+    draw.text((right, bottom + 8), str(max(len(before), len(after)) - 1), PALE, font_of(13), anchor="ra")
     return image
 
 
@@ -160,7 +160,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
     return lines if len(lines) <= 3 else [*lines[:2], lines[2][:-1] + "…"]
 
 
-def _tile(image: Image.Image) -> Image.Image:
+def enlarge(image: Image.Image) -> Image.Image:
     """At most TILE pixels on the longer side; small pictures in whole enlarged pixels."""
     longer = max(image.size)
     if longer <= TILE // 2:
@@ -174,22 +174,22 @@ def _tile(image: Image.Image) -> Image.Image:
 def _scale(draw: ImageDraw.ImageDraw, sheet: Image.Image, place: tuple[int, int, int]) -> None:
     """The bar that says which colour is how much, under the original."""
     left, top, width = place
-    bar = Image.fromarray(_heat(np.tile(np.linspace(0, 1, width), (14, 1))))
+    bar = Image.fromarray(heat_colours(np.tile(np.linspace(0, 1, width), (14, 1))))
     sheet.paste(bar, (left, top + 24))
-    draw.text((left, top), "difference, share of full range", PALE, _font(13))
-    draw.text((left, top + 42), "0", PALE, _font(13))
-    draw.text((left + width, top + 42), f"{FULL_DIFFERENCE:.0%}", PALE, _font(13), anchor="ra")
+    draw.text((left, top), "difference, share of full range", PALE, font_of(13))
+    draw.text((left, top + 42), "0", PALE, font_of(13))
+    draw.text((left + width, top + 42), f"{FULL_DIFFERENCE:.0%}", PALE, font_of(13), anchor="ra")
 
 
 def _text(draw: ImageDraw.ImageDraw, lines: Sequence[str], place: tuple[int, int], width: int) -> None:
     y = place[1]
     for line in lines:
-        for piece in wrap(line, _font(15), width):
-            draw.text((place[0], y), piece, INK, _font(15))
+        for piece in wrap(line, font_of(15), width):
+            draw.text((place[0], y), piece, INK, font_of(15))
             y += 22
 
 
-def _heat(values: np.ndarray) -> np.ndarray:
+def heat_colours(values: np.ndarray) -> np.ndarray:
     """Values in [0, 1] (clipped) as colours, uint8, one more axis."""
     position = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0).clip(0, 1) * (len(HEAT) - 1)
     floor = np.floor(position).astype(int).clip(0, len(HEAT) - 2)
@@ -206,5 +206,6 @@ def _decades(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, so many pixels high."""
     return ImageFont.load_default(size)
