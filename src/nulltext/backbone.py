@@ -26,6 +26,7 @@ FARMYARD = Path(__file__).parent / "farmyard" / "pretrained"
 FAMILIES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 OPTIONAL_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
+LIBRARIES = ("diffusers", "transformers")  # whose classes a model may be made of
 WEIGHTLESS_PARTS = {"scheduler", "tokenizer", "tokenizer_2"}
 
 
@@ -314,12 +315,17 @@ def check_model(pretrained: str, *, variant: str | None = None) -> Path:
             )
         folder = _download(pretrained, variant)
     index = _read_index(folder)
-    family = index.get("_class_name", "")
+    family = str(index.get("_class_name", ""))
     if family not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise UserError(f"{pretrained} is a {family or 'nameless pipeline'}; nulltext knows {known}")
     for part, entry in index.items():
-        wanted = isinstance(entry, list) and entry[0] is not None and part not in OPTIONAL_PARTS
+        wanted = isinstance(entry, list) and any(entry) and part not in OPTIONAL_PARTS
+        if wanted and (len(entry) != 2 or entry[0] not in LIBRARIES or Path(part).name != part):
+            raise UserError(
+                f"the model {pretrained} brings its own code for its {str(part)[:40]} ({str(entry)[:80]}); "
+                "nulltext runs none, take a model of diffusers' and transformers' classes"
+            )
         if wanted and not (folder / part).is_dir():
             raise UserError(f"the model {pretrained} lacks its {part} folder; {_again(pretrained)}")
         if wanted and part not in WEIGHTLESS_PARTS:
@@ -329,12 +335,15 @@ def check_model(pretrained: str, *, variant: str | None = None) -> Path:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        if not isinstance(index, dict):
+            raise ValueError("it is no mapping")
+        return index
     except FileNotFoundError:
         raise UserError(
             f"{folder} has no model_index.json; give a folder written by save_pretrained"
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(
             f"{folder}/model_index.json cannot be read ({error}); download the model again"
         ) from None

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nulltext.errors import UserError
+from nulltext.pictures import open_bounded
 
 PIE_SIDE = 512
 """Side in pixels of PIE-Bench's pictures, on which its run-length masks are counted."""
@@ -171,11 +172,11 @@ def read_mask(task: Task, size: int) -> Tensor | None:
 def _square(stored: Stored, mode: str) -> Image.Image:
     """Open a picture and cut its centre square."""
     try:
-        with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as opened:
-            picture = ImageOps.exif_transpose(opened).convert(mode)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        content = stored if isinstance(stored, bytes) else Path(stored).read_bytes()
+        picture = ImageOps.exif_transpose(open_bounded(content)).convert(mode)
+    except (OSError, ValueError, UserError) as error:
         name = "a stored picture" if isinstance(stored, bytes) else str(stored)
-        raise ValueError(f"{name} cannot be read as a picture ({type(error).__name__})") from error
+        raise ValueError(f"{name} cannot be read as a picture ({error})") from error
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return picture.crop((left, top, left + side, top + side))
@@ -201,7 +202,7 @@ def read_pie_bench(folder: Path, mapping: str = "mapping_file.json") -> Benchmar
         entries = json.loads(path.read_text(), object_pairs_hook=lambda pairs: _unique(pairs, problems))
     except FileNotFoundError as error:
         raise UserError(f"no {mapping} in {folder}; give PIE-Bench's folder with --data.folder") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(entries, dict):
         raise UserError(f"{path} is not a mapping from picture ids to entries, as PIE-Bench's is")
@@ -233,7 +234,7 @@ def _pie_task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
     missing = [k for k in needed if not isinstance(entry.get(k), str)]
     if missing:
         raise ValueError(f"its entry has no text under {', '.join(missing)}")
-    image = images / entry["image_path"]
+    image = _inside(images, entry["image_path"])
     if not image.is_file():
         raise ValueError(f"no picture {image}")
     runs = entry.get("mask")
@@ -244,12 +245,13 @@ def _pie_task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
     blend, complaint = _blend(entry.get("blended_word", ""))
     if complaint:
         problems.append(f"{key}: {complaint}; kept, without a blend")
-    counterfactual = images / entry["counterfactual_path"] if entry.get("counterfactual_path") else None
+    answer = entry.get("counterfactual_path")
+    counterfactual = _inside(images, answer) if answer else None
     if counterfactual is not None and not counterfactual.is_file():
         problems.append(f"{key}: no counterfactual {counterfactual}; kept, without it")
         counterfactual = None
     return Task(
-        name=key,
+        name=_file_name(key),
         image=image,
         prompt=_plain(entry["original_prompt"]),
         target_prompt=_plain(entry["editing_prompt"]),
@@ -258,6 +260,18 @@ def _pie_task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
         mask_runs=None if runs is None else tuple(runs),
         counterfactual=counterfactual,
     )
+
+
+def _inside(folder: Path, name: Any) -> Path:
+    """A file of the folder; ValueError where its name leads out of it."""
+    if not isinstance(name, str) or not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{str(name)[:100]!r} leaves {folder}")
+    return folder / name
+
+
+def _file_name(key: str) -> str:
+    """A task's name as a file's, without what would lead to another folder."""
+    return re.sub(r"[^\w.-]", "_", key)[:100].strip(".") or "task"
 
 
 def _plain(prompt: str) -> str:
@@ -300,7 +314,8 @@ def read_imagefolder(folder: Path) -> Benchmark:
         raise UserError(
             f"no metadata.jsonl or .csv in {folder}; write one with file_name, prompt, target_prompt"
         )
-    tasks, problems = [], []
+    tasks: list[Task] = []
+    problems: list[str] = []
     for number, row in enumerate(_rows(path), start=1):
         try:
             tasks.append(_imagefolder_task(row, folder, problems))
@@ -322,7 +337,7 @@ def _rows(path: Path) -> list[Any]:
     for line in filter(str.strip, text.splitlines()):
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             rows.append(line)
     return rows
 
@@ -331,12 +346,14 @@ def _imagefolder_task(row: Any, folder: Path, problems: list[str]) -> Task:
     """One row of the metadata; ValueError says why it cannot be used."""
     if not isinstance(row, dict):
         raise ValueError("its line is not a JSON object")
-    missing = [k for k in ("file_name", "prompt", "target_prompt") if not row.get(k)]
+    missing = [
+        k for k in ("file_name", "prompt", "target_prompt") if not isinstance(row.get(k), str) or not row[k]
+    ]
     if missing:
         raise ValueError(f"its row has no {', '.join(missing)}")
     files: dict[str, Path | None] = {}
     for column in ("file_name", "mask_file_name", "target_file_name"):
-        files[column] = folder / row[column] if row.get(column) else None
+        files[column] = _inside(folder, row[column]) if row.get(column) else None
         if files[column] is not None and not files[column].is_file():  # type: ignore[union-attr]
             raise ValueError(f"no picture {files[column]}")
     words = row.get("blend_word") or ""
@@ -346,7 +363,7 @@ def _imagefolder_task(row: Any, folder: Path, problems: list[str]) -> Task:
     image = files["file_name"]
     assert image is not None
     return Task(
-        name=Path(row["file_name"]).with_suffix("").as_posix().replace("/", "_"),
+        name=_file_name(Path(row["file_name"]).with_suffix("").as_posix()),
         image=image,
         prompt=row["prompt"],
         target_prompt=row["target_prompt"],

@@ -3,15 +3,17 @@
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from nulltext.errors import UserError
+from nulltext.finished import finished_names
 from nulltext.pictures import (
     MAX_PIXELS,
     SUFFIXES,
@@ -24,6 +26,7 @@ from nulltext.pictures import (
     upright,
 )
 from nulltext.prompts import METADATA_NAMES, Captioner, Row, find_prompt, read_metadata
+from nulltext.runs import run_folder
 
 __all__ = ["Picture", "PictureData", "Timestep", "read_picture"]
 
@@ -55,6 +58,8 @@ class Source:
     size: tuple[int, int]
     """(height, width) in the file, upright."""
     row: Row
+    sha256: str
+    """Hex digest of the file's bytes."""
 
 
 class PictureData(LightningDataModule):
@@ -75,7 +80,7 @@ class PictureData(LightningDataModule):
 
     def __init__(
         self,
-        image: Path | list[Path] | None = None,
+        image: list[Path] | Path | None = None,
         prompt: str | None = None,
         crop: str = "center",
         size: int | tuple[int, int] | None = None,
@@ -95,6 +100,10 @@ class PictureData(LightningDataModule):
         self.groups: list[list[Source]] = []
         self.broken: list[tuple[str, str]] = []
         """Pictures that could not be used, and why; filled when more than one was asked for."""
+        self.finished: list[str] = []
+        """Names of the pictures that the run folder holds already."""
+        self.order: list[str] = []
+        """Names of all pictures of the run, of the other ranks too."""
 
     def setup(self, stage: str) -> None:
         """Finds and checks every picture, before any weights are read.
@@ -105,16 +114,18 @@ class PictureData(LightningDataModule):
         if self.sources:
             return
         self._check_settings()
-        rows, self.broken = find_pictures(self.image)
+        rows, problems = find_pictures(self.image)
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        self.broken = problems[rank::ranks]
         caption = Captioner(self.captioner) if self.captioner else None
         names = unique_names([row.path for row in rows if row.path])
+        self.order = list(names.values())
         for row in rows[rank::ranks]:
             try:
                 self.sources.append(self._check(row, names, caption))
             except UserError as error:
                 self.broken.append((str(row.path), str(error)))
-        if not self.sources and len(rows) + len(self.broken) > 0 and ranks == 1:
+        if not self.sources and self.broken and ranks == 1:
             self._nothing_left()
 
     def _nothing_left(self) -> None:
@@ -139,7 +150,7 @@ class PictureData(LightningDataModule):
     def _check(self, row: Row, names: dict[Path, str], caption: Captioner | None) -> Source:
         """Decodes the picture once to know that it can be, and forgets the pixels."""
         assert row.path is not None
-        image, _ = decode(row.path, self.max_pixels)
+        image, sha256 = decode(row.path, self.max_pixels)
         prompt = find_prompt(row.path, image, self.prompt, row)
         picture = upright(image)
         Frame(self.crop, self.size or 64, multiple=1).target(*picture.size)
@@ -149,7 +160,7 @@ class PictureData(LightningDataModule):
             prompt = caption(picture)
         if not prompt:
             rank_zero_warn(f"{row.path}: the prompt is empty, so guidance has nothing to guide")
-        return Source(row.path, names[row.path], prompt, (picture.height, picture.width), row)
+        return Source(row.path, names[row.path], prompt, (picture.height, picture.width), row, sha256)
 
     def frame(self) -> Frame:
         """The rule of cutting and resizing, with the model's own numbers where the user gave none.
@@ -162,39 +173,103 @@ class PictureData(LightningDataModule):
         return Frame(self.crop, size, backbone.vae_scale_factor)  # type: ignore[arg-type]
 
     def train_dataloader(self) -> "TimestepLoader":
-        """Groups the pictures by size, one group an epoch, and sets the number of epochs to theirs.
+        """Plans the groups, one an epoch, and sets the number of epochs to theirs.
 
-        Called by Lightning when the model is loaded, so that its own size is known.
+        Called by Lightning when the model and the checkpoint are loaded. The first group of a run that is taken up
+        is the checkpoint's; its epoch is the checkpoint's too, so groups are counted from there.
         """
-        frame, trainer = self.frame(), self.trainer
+        trainer, module = self.trainer, self.trainer.lightning_module  # type: ignore[union-attr]
         assert trainer is not None
-        self.groups = group_by_size(self.sources, frame, self.batch_size)
-        trainer.fit_loop.max_epochs = len(self.groups)
-        module = trainer.lightning_module
+        first = trainer.current_epoch
+        self.groups = self._plan(module)
+        trainer.fit_loop.max_epochs = first + len(self.groups)
         return TimestepLoader(
             steps=int(module.hparams["steps"]),
-            where=lambda: (trainer.current_epoch, int(module.cursor)),  # type: ignore[arg-type]
+            where=lambda: (trainer.current_epoch - first, int(module.cursor)),  # type: ignore[arg-type]
             read=self.pictures,
         )
 
-    def pictures(self, group: int) -> tuple[Picture, ...]:
-        """The pictures of a group, with their pixels."""
+    def _plan(self, module: Any) -> list[list[Source]]:
+        """The groups that are left to do, all of one size each; an unfinished one of a checkpoint first, whole."""
         frame = self.frame()
-        return tuple(
-            replace(
-                read_picture(
-                    source.path,
-                    prompt=source.prompt,
-                    crop=frame.crop,
-                    size=frame.size,
-                    multiple=frame.multiple,
-                    max_pixels=self.max_pixels,
-                    row=source.row,
-                ),
-                name=source.name,
-            )
-            for source in self.groups[group]
+        fitting = [source for source in self.sources if self._fits(source, frame)]
+        wanted = {source.name: self._facts(source, frame, module) for source in fitting}
+        done, taken = finished_names(run_folder(self.trainer), wanted)
+        sources = [
+            replace(source, name=f"{source.name}-{source.sha256[:8]}") if source.name in taken else source
+            for source in fitting
+        ]
+        at = module.taken_up or []
+        whole = int(module.cursor) == module.settings.steps
+        current = [] if whole else [match for identity in at if (match := _match(identity, sources))]
+        current = current if len(current) == len(at) else []
+        again = {source.path for source in current}
+        self.finished = [s.name for s in sources if s.name in done and s.path not in again]
+        rest = [
+            [source for source in group if source.name not in done and source.path not in again]
+            for group in group_by_size(sources, frame, self.batch_size)
+        ]
+        rest = [group for group in rest if group]
+        return [current, *rest] if current or (at and whole) else rest
+
+    def _fits(self, source: Source, frame: Frame) -> bool:
+        """Whether the picture can be brought to the model's size; the reason is kept where it cannot."""
+        try:
+            frame.target(source.size[1], source.size[0])
+        except UserError as error:
+            if len(self.sources) == 1:
+                raise
+            self.broken.append((str(source.path), str(error)))
+            return False
+        return True
+
+    def _facts(self, source: Source, frame: Frame, module: Any) -> dict[str, Any]:
+        """What the picture's inversion will say of itself; see ``finished.DECIDING``."""
+        return {
+            "source_sha256": source.sha256,
+            "prompt": source.prompt,
+            "size": list(frame.target(source.size[1], source.size[0])),
+            "crop": frame.crop,
+            "fingerprint": module.backbone.fingerprint,
+            "timesteps": module.schedule.timesteps.tolist(),
+            "settings": asdict(module.settings),
+        }
+
+    def pictures(self, group: int) -> tuple[Picture, ...]:
+        """The pictures of a group, with their pixels; those that broke since they were checked are left out."""
+        found: list[Picture] = []
+        for source in self.groups[group]:
+            try:
+                found.append(self._read(source))
+            except UserError as error:
+                if len(self.sources) == 1:
+                    raise
+                self.broken.append((str(source.path), str(error)))
+        if not found and self.trainer is not None:
+            self.trainer.lightning_module.cursor.zero_()  # type: ignore[operator, union-attr]
+        return tuple(found)
+
+    def _read(self, source: Source) -> Picture:
+        frame = self.frame()
+        picture = read_picture(
+            source.path,
+            prompt=source.prompt,
+            crop=frame.crop,
+            size=frame.size,
+            multiple=frame.multiple,
+            max_pixels=self.max_pixels,
+            row=source.row,
         )
+        if picture.sha256 != source.sha256:
+            raise UserError(f"{source.path} was changed while the run was under way; run again for it")
+        return replace(picture, name=source.name)
+
+
+def _match(identity: Mapping[str, Any], sources: Sequence[Source]) -> Source | None:
+    """The picture that a checkpoint is of, under the name that it has there; it may have been renamed since."""
+    same = [s for s in sources if (s.sha256, s.prompt) == (identity["sha256"], identity["prompt"])]
+    same.sort(key=lambda source: source.name != identity["name"])
+    return replace(same[0], name=identity["name"]) if same else None
 
 
 class TimestepLoader:
@@ -224,6 +299,8 @@ class TimestepLoader:
     def __iter__(self) -> Iterator[Timestep]:
         group, cursor = self.where()
         pictures = self.read(group)
+        if not pictures:
+            return
         for step in range(cursor % self.steps, self.steps):
             yield Timestep(step, group, pictures)
 

@@ -274,6 +274,11 @@ class NullTextInversion(LightningModule):
         latent_mse = float((self.z[b] - self.pivot[-1, b]).square().mean())
         return Result(picture, inversion, vae, ddim, ours, latent_mse)
 
+    @property
+    def taken_up(self) -> list[dict[str, Any]] | None:
+        """What tells the pictures of the checkpoint that was loaded apart; None without one."""
+        return None if self._resumed is None else self._resumed["pictures"]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a checkpoint must say of itself to be taken up only where it belongs."""
         checkpoint["nulltext"] = {

@@ -52,8 +52,9 @@ def find_prompt(path: Path, image: Image.Image, prompt: str | None, row: Row | N
 
 
 def one_line(text: str) -> str:
-    """White space collapsed, and cut where no tokenizer reads any more."""
-    return " ".join(text.split())[:MAX_PROMPT_CHARACTERS]
+    """White space collapsed, cut where no tokenizer reads any more, without what is no character (lone surrogates)."""
+    characters = text[: 8 * MAX_PROMPT_CHARACTERS].encode("utf-8", errors="ignore").decode("utf-8")
+    return " ".join(characters.split())[:MAX_PROMPT_CHARACTERS]
 
 
 def described(image: Image.Image) -> str | None:
@@ -93,7 +94,8 @@ def _text_beside(path: Path) -> str | None:
     if not text.is_file():
         return None
     try:
-        return text.read_bytes()[: 8 * MAX_PROMPT_CHARACTERS].decode("utf-8-sig", errors="ignore")
+        with text.open("rb") as file:
+            return file.read(8 * MAX_PROMPT_CHARACTERS).decode("utf-8-sig", errors="ignore")
     except OSError as error:
         raise UserError(f"cannot read {text}: {error.strerror or error}; check its permissions") from error
 
