@@ -1,17 +1,15 @@
 """What a person types. Light to import: help and version answer at once, a verb imports what it needs.
 
-The verbs: ``fit`` is Lightning's (``nulltext.fit``); ``edit`` and ``test`` are one function each, whose arguments
-become options.
+The verbs live in ``nulltext.fit``, which is Lightning's command line, ``nulltext.editing_command`` and
+``nulltext.evaluation_command``.
 """
 
 import difflib
 import errno
 import importlib
 import io
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from nulltext import __version__
@@ -40,11 +38,9 @@ options:
 Watch a run with: tensorboard --logdir lightning_logs
 """
 
-VERBS = {
-    "fit": ("nulltext.fit", "fit_command"),
-    "edit": ("nulltext.editing", "edit_command"),
-    "test": ("nulltext.evaluation_command", "main"),
-}
+VERBS = {"fit": "nulltext.fit", "edit": "nulltext.editing_command", "test": "nulltext.evaluation_command"}
+"""The module of each verb; its ``main`` takes the words after the verb and gives the exit code."""
+
 SIGNAL_EXIT = 128
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -111,18 +107,7 @@ def _run(words: list[str]) -> int:
         hint = f"; did you mean {near[0]}?" if near else "; see python main.py --help"
         raise UserError(f"no verb {verb!r}, only fit, edit and test{hint}")
     rest = find_configs([*configs, *rest])
-    return _verb(verb)(gather(rest) if verb == "fit" else rest)
-
-
-def _verb(name: str) -> Callable[[list[str]], int]:
-    """The verb as a function of its words; imports what it needs."""
-    module, attribute = VERBS[name]
-    function = getattr(importlib.import_module(module), attribute)
-    if name in ("fit", "test"):
-        return function
-    from nulltext.parsing import run_function
-
-    return lambda words: run_function(function, words, prog=f"main.py {name}")
+    return importlib.import_module(VERBS[verb]).main(rest)
 
 
 def _take_config(words: list[str]) -> list[str]:
@@ -179,25 +164,3 @@ def shipped_configs() -> list[Path]:
     checkout = package.parents[1]
     inside = [checkout / "configs"] if (checkout / "pyproject.toml").is_file() else []
     return [*inside, package / "configs"]
-
-
-def gather(words: list[str], option: str = "--data.image") -> list[str]:
-    """Several words after an option made one list, so that ``--data.image farm/*.jpg`` works in any shell.
-
-    Later uses of the option add to earlier ones.
-    """
-    gathered: list[str] = []
-    values: list[str] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if word == option:
-            while rest and not rest[0].startswith("--"):
-                values.append(rest.pop(0))
-            if not values:
-                raise UserError(f"{option} needs a picture, such as {option} sheep.jpg")
-        elif word.startswith(option + "="):
-            values.append(word.removeprefix(option + "="))
-        else:
-            gathered.append(word)
-    return [*gathered, option, json.dumps(values)] if values else gathered

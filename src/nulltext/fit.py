@@ -18,7 +18,7 @@ from nulltext.data import PictureData
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
 from nulltext.module import NullTextInversion
-from nulltext.parsing import OneLineParser
+from nulltext.parsing import OneLineParser, gather
 from nulltext.runs import LAST, RunFolder, find_checkpoint, run_folder, run_of
 from nulltext.strategy import choose_strategy, ranks_failed
 
@@ -41,7 +41,7 @@ NOISE = (
 )
 
 
-def fit_command(words: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Inverts the pictures that the words name.
 
     Args:
@@ -52,7 +52,7 @@ def fit_command(words: list[str]) -> int:
         run was stopped.
     """
     _quieten()
-    cli = FitCLI(words)
+    cli = FitCLI(gather(words, "--data.image"))
     for place, reason in cli.datamodule.broken:
         print(f"nulltext: skipped {reason if place in reason else f'{place}: {reason}'}")
     return cli.code or int(bool(cli.datamodule.broken) or ranks_failed(cli.trainer))

@@ -1,6 +1,7 @@
 """A parser whose errors are one line that says what to type, and whose help shows our own options first."""
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -127,3 +128,25 @@ def run_function(function: Callable[..., int | None], words: list[str], prog: st
     config = parser.instantiate_classes(parser.parse_args(words))
     config.pop("config", None)
     return function(**config) or 0
+
+
+def gather(words: list[str], option: str) -> list[str]:
+    """Several words after an option made one list, so that ``--data.image farm/*.jpg`` works in any shell.
+
+    Later uses of the option add to earlier ones.
+    """
+    gathered: list[str] = []
+    values: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == option:
+            while rest and not rest[0].startswith("--"):
+                values.append(rest.pop(0))
+            if not values:
+                raise UserError(f"{option} needs a picture, such as {option} sheep.jpg")
+        elif word.startswith(option + "="):
+            values.append(word.removeprefix(option + "="))
+        else:
+            gathered.append(word)
+    return [*gathered, option, json.dumps(values)] if values else gathered

@@ -1,0 +1,321 @@
+"""What a person types: help, configs by name, one-line errors, a whole run, stops and resumes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from nulltext.cli import find_config, find_configs, main
+from nulltext.errors import UserError
+from nulltext.parsing import explain, gather
+
+ROOT = Path(__file__).parents[1]
+FIT_CONFIGS = ("nulltext.yaml", "paper.yaml", "sd15.yaml", "sd21.yaml", "sdxl.yaml")
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A working folder with a picture that says what it shows."""
+    monkeypatch.chdir(tmp_path)
+    exif = Image.Exif()
+    exif[0x010E] = "a photo of a sheep"
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((40, 48)).save("sheep.jpg", exif=exif)
+    return tmp_path
+
+
+def fit(tiny_sd, *words):
+    return main(["fit", "--model.pretrained", str(tiny_sd), "--model.steps", "3", *words])
+
+
+def errors(capsys):
+    """The one line on standard error."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("nulltext: error: ")
+    return lines[0]
+
+
+def test_help_and_version_import_no_torch_and_are_fast():
+    for words, expected in (
+        (["--help"], "python main.py fit --config nulltext.yaml"),
+        (["--version"], "nulltext 0."),
+    ):
+        started = time.perf_counter()
+        code = (
+            f"import sys; sys.argv = ['main.py', *{words!r}]; from nulltext.cli import main; code = main(); "
+        )
+        check = "assert 'torch' not in sys.modules and code == 0"
+        done = subprocess.run(
+            [sys.executable, "-c", code + check], capture_output=True, text=True, check=True
+        )
+        assert expected in done.stdout
+        assert time.perf_counter() - started < 0.5
+
+
+def test_fit_help_shows_our_options_first_and_names_the_trainers(capsys):
+    assert main(["fit", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) < 120
+    assert text.index("--data.image") < text.index("--model.steps") < text.index("--trainer.precision")
+    assert "--trainer.overfit_batches" not in text
+
+
+def test_print_config_is_complete(capsys):
+    assert main(["fit", "--config", "nulltext", "--print_config"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["pretrained"] == "farmyard"
+    assert {"precision", "accelerator", "default_root_dir"} <= config["trainer"].keys()
+
+
+def test_configs_are_found_by_name(room):
+    shipped = ROOT / "configs" / "nulltext.yaml"
+    assert find_config("nulltext.yaml") == find_config("nulltext") == shipped
+    (room / "configs").mkdir()
+    (room / "configs" / "nulltext.yaml").write_text("model: {steps: 3}\n")
+    assert find_config("nulltext") == Path("configs/nulltext.yaml")
+    (room / "nulltext.yaml").write_text("model: {steps: 4}\n")
+    assert find_config("nulltext") == Path("nulltext.yaml")
+    assert find_configs(["--config=paper", "-c", "sd15"])[1::2] == [
+        str(ROOT / "configs" / name) for name in ("paper.yaml", "sd15.yaml")
+    ]
+    with pytest.raises(UserError, match=r"no config nix .*paper\.yaml"):
+        find_config("nix")
+
+
+@pytest.mark.parametrize("name", FIT_CONFIGS)
+def test_every_config_runs(name, room, tiny_sd, tiny_sd_v, tiny_sdxl, tmp_path_factory):
+    folder = {"sd21.yaml": tiny_sd_v, "sdxl.yaml": tiny_sdxl}.get(name, tiny_sd)
+    words = ["--model.variant", "null"] if name == "sdxl.yaml" else []
+    options = ["--model.pretrained", str(folder), "--model.steps", "2", "--data.image", "sheep.jpg"]
+    assert main(["fit", "--config", name, *options, *words]) == 0
+    facts = json.loads(Path("lightning_logs/version_0/sheep/metrics.json").read_text())
+    config = yaml.safe_load((ROOT / "configs" / name).read_text())
+    for key in config["model"].keys() & facts["settings"].keys() - {"pretrained", "steps"}:
+        assert facts["settings"][key] == config["model"][key]
+    assert facts["settings"]["precision"] == config.get("trainer", {}).get("precision", "32-true")
+
+
+def test_a_run_leaves_its_folder_and_says_what_came_out(room, tiny_sd, capsys):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--data.crop", "none") == 0
+    said = capsys.readouterr().out.strip().splitlines()
+    run = room / "lightning_logs" / "version_0"
+    assert {path.name for path in run.iterdir() if "tfevents" not in path.name} == {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints",
+        "sheep",
+    }
+    assert {path.name for path in (run / "sheep").iterdir()} == {
+        "inversion.safetensors",
+        "original.png",
+        "vae.png",
+        "ddim.png",
+        "reconstruction.png",
+        "report.png",
+        "metrics.json",
+    }
+    assert list(run.glob("events.out.tfevents.*")) and (run / "checkpoints" / "last.ckpt").is_file()
+    numbers = json.loads((run / "sheep" / "metrics.json").read_text())
+    assert "VAE bound" in said[-1] and "python main.py edit --inversion lightning_logs/version_0" in said[-1]
+    assert f"{numbers['psnr_null_text']:.2f} dB" in said[-1]
+    assert numbers["settings"]["size"] == [34, 28]  # 48 x 40 at about 32 x 32 pixels, multiples of 2
+    assert Image.open(run / "sheep" / "original.png").size == (28, 34)
+
+
+def test_its_own_config_does_the_same_run_again(room, tiny_sd):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg") == 0
+    assert main(["fit", "--config", "lightning_logs/version_0/config.yaml"]) == 0
+    first, second = (load_file(f"lightning_logs/version_{n}/sheep/inversion.safetensors") for n in (0, 1))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_config_may_stand_before_the_verb(room, tiny_sd):
+    Path("mine.yaml").write_text("model: {steps: 2}\ndata: {image: sheep.jpg}\n")
+    assert main(["--config", "mine", "fit", "--model.pretrained", str(tiny_sd)]) == 0
+    assert len(load_file("lightning_logs/version_0/sheep/inversion.safetensors")["null_embeddings"]) == 2
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["fti"], "did you mean fit"),
+        (["--steps", "3"], "must stand after a verb"),
+        (["fit", "--config", "nix"], "no config nix"),
+        (["fit", "--config"], "needs a name"),
+        (["fit", "--model.stepz", "3"], "did you mean --model.steps"),
+        (["fit", "--steps", "3"], "did you mean --model.steps"),
+        (["fit", "--model.steps", "many"], "--model.steps: Expected an int. Got value: many"),
+        (["fit", "stray"], "--data.image stray"),
+        (["fit", "--data.image"], "needs a picture"),
+        (
+            ["fit", "--data.size", "[1, 2, 3]", "--data.image", "sheep.jpg"],
+            "--data.size: Expected one of int",
+        ),
+        (["fit"], "which picture"),
+        (["fit", "--data.image", "nix.jpg"], "no such picture: nix.jpg"),
+        (["fit", "--data.image", "sheep.jpg", "--model.steps", "0"], "between 1 and 1000"),
+        (["fit", "--data.image", "sheep.jpg", "--model.steps", "1001"], "between 1 and 1000"),
+        (["fit", "--data.image", "sheep.jpg", "--trainer.precision", "bf16-true"], "bf16-mixed"),
+        (["fit", "--data.image", "sheep.jpg", "--trainer.precision", "16-true"], "16-mixed"),
+        (["fit", "--data.image", "sheep.jpg", "--ckpt_path", "last"], "no run to take up"),
+        (["fit", "--data.image", "sheep.jpg", "--ckpt_path", "nix.ckpt"], "no checkpoint nix.ckpt"),
+        (["fit", "--data.image", "sheep.jpg", "--ckpt_path", "sheep.jpg"], "damaged or no checkpoint"),
+        (["fit", "--data.image", "sheep.jpg", "--trainer.accelerator", "abacus"], "abacus"),
+        (["fit", "--data.image", "sheep.jpg", "--model.pretrained", "."], "model_index.json"),
+        (["fit", "--data.image", "sheep.jpg", "--model.init", "nix.safetensors"], "nix.safetensors"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(words, message, room, capsys):
+    assert main(words) == 2
+    assert message in errors(capsys)
+    assert sorted(os.listdir(room)) == ["sheep.jpg"] or not list(room.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("model:\n  stepz: 3\n", "did you mean --model.steps"),
+        ("model: [\n", "parsing"),
+        ("- 1\n- 2\n", "not a list of settings"),
+        ("model:\n  steps: three\n", "Got value: three"),
+        ("", "which picture"),
+    ],
+)
+def test_a_wrong_yaml_is_one_line(text, message, room, capsys):
+    Path("wrong.yaml").write_text(text)
+    assert main(["fit", "--config", "wrong"]) == 2
+    assert message in errors(capsys)
+
+
+def test_an_unwritable_folder_is_one_line(room, tiny_sd, capsys):
+    (room / "file").write_text("in the way")
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--trainer.default_root_dir", str(room / "file")) == 2
+    assert "--trainer.default_root_dir" in errors(capsys)
+
+
+def test_a_damaged_checkpoint_and_a_foreign_one_are_refused(room, tiny_sd, capsys):
+    torch.save({"state_dict": {}, "epoch": 3}, "foreign.ckpt")
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--ckpt_path", "foreign.ckpt") == 2
+    assert "not a checkpoint of nulltext" in errors(capsys)
+    Path("half.ckpt").write_bytes(Path("foreign.ckpt").read_bytes()[:-200])
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--ckpt_path", "half.ckpt") == 2
+    assert "damaged" in errors(capsys)
+
+
+def test_a_checkpoint_that_runs_code_runs_none(room, tiny_sd, capsys):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, ("owned",)
+
+    Path("evil.ckpt").write_bytes(pickle.dumps({"state_dict": Evil(), "nulltext": 1, "loops": 1}))
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--ckpt_path", "evil.ckpt") == 2
+    assert "damaged or no checkpoint" in errors(capsys) and not Path("owned").exists()
+
+
+def test_several_pictures_with_a_broken_one_end_with_code_1(room, tiny_sd, capsys):
+    Path("broken.jpg").write_bytes(b"no picture")
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "broken.jpg") == 1
+    out = capsys.readouterr().out
+    assert "skipped broken.jpg: is not a picture" in out
+    assert Path("lightning_logs/version_0/sheep/inversion.safetensors").is_file()
+
+
+def test_empty_prompt_and_guidance_1_are_allowed_and_said(room, tiny_sd, capsys):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--data.prompt", "") == 0
+    assert "nothing to guide" in capsys.readouterr().out
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--model.guidance_scale", "1", "--model.start", "0") == 0
+    assert "exactly as they start" in capsys.readouterr().out
+    learned = load_file("lightning_logs/version_1/sheep/inversion.safetensors")["null_embeddings"]
+    assert torch.equal(learned, learned[:1].expand_as(learned))
+
+
+def start(tiny_sd, room, *words):
+    command = [sys.executable, str(ROOT / "main.py"), "fit", "--model.pretrained", str(tiny_sd)]
+    options = ["--data.image", "sheep.jpg", "--model.steps", "400", "--curves.images_every", "0"]
+    return subprocess.Popen(
+        [*command, *options, *words], cwd=room, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_says_how_to_go_on_and_its_exit_code_says_why(number, code, room, tiny_sd):
+    run = start(tiny_sd, room)
+    checkpoint = room / "lightning_logs/version_0/checkpoints/last.ckpt"
+    until = time.monotonic() + 60
+    while not checkpoint.is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    run.send_signal(number)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == code, said
+    assert "--ckpt_path lightning_logs/version_0/checkpoints/last.ckpt" in said
+    cursor = int(torch.load(checkpoint, weights_only=True)["state_dict"]["cursor"])
+    assert 0 < cursor < 400
+
+
+def test_last_takes_up_the_run_in_its_own_folder_to_the_same_bits(room, tiny_sd, monkeypatch):
+    from nulltext.callbacks import Curves
+
+    assert fit(tiny_sd, "--data.image", "sheep.jpg") == 0
+    whole = load_file("lightning_logs/version_0/sheep/inversion.safetensors")
+
+    class Crash(Exception):
+        pass
+
+    def crash(self, trainer, pl_module, *_):
+        if pl_module.record.step == 1:
+            raise Crash
+
+    with monkeypatch.context() as broken, pytest.raises(Crash):
+        broken.setattr(Curves, "on_train_batch_end", crash)
+        fit(tiny_sd, "--data.image", "sheep.jpg")
+    assert not Path("lightning_logs/version_1/sheep").exists()
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--ckpt_path", "last") == 0
+    assert sorted(os.listdir("lightning_logs")) == ["version_0", "version_1"]
+    resumed = load_file("lightning_logs/version_1/sheep/inversion.safetensors")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_finished_run_has_nothing_left_to_do(room, tiny_sd, capsys):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg") == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("lightning_logs").rglob("*.png")}
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--ckpt_path", "lightning_logs/version_0") == 0
+    assert "nothing was left to do" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in Path("lightning_logs").rglob("*.png")}
+
+
+def test_several_words_become_one_list():
+    assert gather(["--a", "1", "--data.image", "x.png", "y z.png", "--b"], "--data.image") == [
+        "--a",
+        "1",
+        "--b",
+        "--data.image",
+        '["x.png", "y z.png"]',
+    ]
+    assert gather(["--data.image=null", "--data.image", "1"], "--data.image")[-1] == '["null", "1"]'
+
+
+def test_explain_speaks_the_command_lines_words():
+    union = (
+        'Parser key "data.size":\n  Does not validate against any of the Union subtypes\n  Subtypes: '
+        "[<class 'int'>, tuple[int, int], <class 'NoneType'>]\n  Errors:\n    - no\n  Given value type: "
+        "<class 'list'>\n  Given value: [1]"
+    )
+    assert explain(union, []) == "--data.size: Expected one of int, tuple[int, int], null. Got value: [1]"
+    assert (
+        explain("unrecognized arguments: --nix 3", []) == "unknown option --nix; --help lists those there are"
+    )
+    assert not re.search(r"\n", explain("one\ntwo", []))
