@@ -56,8 +56,8 @@ class History:
             kept.append(value.detach().cpu())
 
     def before(self, b: int) -> list[float]:
-        """The loss of each timestep before its first inner step; empty where there were none."""
-        return [float(losses[0, b]) for losses in self.losses if len(losses)]
+        """The loss of each timestep before its first inner step; NaN where there was none."""
+        return [float(losses[0, b]) if len(losses) else float("nan") for losses in self.losses]
 
 
 class Artifacts(Callback):

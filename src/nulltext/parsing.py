@@ -78,10 +78,9 @@ def explain(message: str, known: list[str]) -> str:
     """
     unknown = re.search(r"does not accept option '([^']+)'|unrecognized arguments: (.*)", message, re.DOTALL)
     if unknown:
-        name = unknown[1] or unknown[2].split()[0].split("=")[0]
-        return _unknown(name, known)
+        return _unknown(f"--{unknown[1]}" if unknown[1] else unknown[2].split()[0].split("=")[0], known)
     if message.startswith("Unexpected config"):
-        return "the config is not a list of settings; write lines such as 'model:' and below it '  steps: 50'"
+        return "the config holds no settings; write lines such as 'model:' and below it '  steps: 50'"
     message = re.sub(r"(?:Parser key|Key) \"([\w.]+)\":\s*", r"--\1: ", message)
     union = re.search(r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", message, re.DOTALL)
     if union:
@@ -97,16 +96,14 @@ def explain(message: str, known: list[str]) -> str:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    option = name if name.startswith("-") else f"--{name}"
-    if not option.startswith("--"):
+    if not name.startswith("--"):
         return f"{name} is not an option; a value belongs after one, as in --data.image {name}"
-    near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
-    same_end = [
-        other for other in known if other.rpartition(".")[2] == option.removeprefix("--").rpartition(".")[2]
-    ]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    end = name.removeprefix("--").rpartition(".")[2]
+    same_end = [other for other in known if other.rpartition(".")[2] == end]
     best = (same_end or near)[:1]
     hint = f"did you mean {best[0]}?" if best else "--help lists those there are"
-    return f"unknown option {option}; {hint}"
+    return f"unknown option {name}; {hint}"
 
 
 def run_function(function: Callable[..., int | None], words: list[str], prog: str) -> int:
