@@ -106,6 +106,16 @@ def test_target_equals_source_gives_the_reconstruction_for_every_kind(tiny_sd, s
         assert close(result.picture, expected), result.edit
 
 
+def test_half_precision_edits_and_keeps_the_source(tiny_sd):
+    backbone = Backbone.from_pretrained(str(tiny_sd), precision="bf16-mixed")
+    inversion, _ = invert(backbone)
+    edited = quietly(
+        backbone, inversion, [Edit(SOURCE, local_blend=None), Edit(SWAP), Edit(SWAP, local_blend="hat")]
+    )
+    assert close(edited.results[0].picture, edited.reconstruction, 2)
+    assert all(bool(r.picture.isfinite().all()) for r in edited.results)
+
+
 @pytest.mark.parametrize("method", ["null_text", "ddim", "negative_prompt", "direct"])
 def test_each_method_keeps_its_own_source_when_nothing_changes(sd, method):
     backbone, inversion, pixels = sd

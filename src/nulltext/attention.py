@@ -211,9 +211,13 @@ class ControlledAttention:
         query, key, value = self._project(attn, hidden_states, text)
         source = len(query) - 1 - len(self.control.rows)
         alone = F.scaled_dot_product_attention(query[:source], key[:source], value[:source])
-        scores = query[source:].float() @ key[source:].float().mT * query.shape[-1] ** -0.5
-        probabilities = self.control.cross(scores.softmax(-1))  # (1 + n, heads, p, L)
-        return torch.cat([alone, probabilities.to(value.dtype) @ value[source:]])
+        with torch.autocast(
+            query.device.type, enabled=False
+        ):  # probabilities are compared, so in full precision
+            scores = query[source:].float() @ key[source:].float().mT * query.shape[-1] ** -0.5
+            probabilities = self.control.cross(scores.softmax(-1))  # (1 + n, heads, p, L)
+            seen = (probabilities @ value[source:].float()).to(value.dtype)
+        return torch.cat([alone, seen])
 
     @staticmethod
     def _project(attn: Any, hidden_states: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from nulltext import __version__
 from nulltext.backbone import Backbone
-from nulltext.editing_figures import grid, heat_over, strip
 from nulltext.editing import Edit, Edited, EditResult, Kind, Method, Null, edit
+from nulltext.editing_figures import grid, heat_over, strip
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
 from nulltext.inversion import Inversion
@@ -393,6 +393,10 @@ def free_name(folder: Path, name: str) -> str:
 def _save(image: Image.Image, path: Path) -> Path:
     write_atomically(path, lambda p: image.save(p, "PNG"))
     return path
+
+
+def _write(text: str, path: Path) -> None:
+    write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def _to_tensorboard(folder: Path, name: str, sheet: Image.Image) -> None:

@@ -1,0 +1,168 @@
+"""The edit verb, from the words of a command line to files beside the inversion."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from nulltext.backbone import Backbone
+from nulltext.editing_command import edits_of, find_inversion, free_name, main, read_edits, slug
+from nulltext.errors import UserError
+from nulltext.inversion import Inversion
+from nulltext.pictures import to_image
+
+SWAP = "a red hat"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_sd, tmp_path_factory):
+    """The folder of a run with one inverted picture (no optimisation: any null embeddings will do)."""
+    folder = tmp_path_factory.mktemp("logs") / "version_0"
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(3)
+    null = backbone.embed_prompt("a red barn").sequence.expand(3, -1, -1)
+    noise = torch.randn(4, 16, 12, generator=torch.Generator().manual_seed(0))
+    Inversion(
+        null_embeddings=null,
+        noise=noise,
+        prompt="a red barn",
+        guidance_scale=7.5,
+        model=str(tiny_sd),
+        fingerprint=backbone.fingerprint,
+        scheduler=backbone.scheduler_config,
+        timesteps=schedule.timesteps.tolist(),
+        size=(32, 24),
+    ).save(folder / "barn" / "inversion.safetensors")
+    to_image(torch.rand(3, 32, 24) * 2 - 1).save(folder / "barn" / "original.png")
+    return folder
+
+
+def names(run):
+    return sorted(p.name for p in (run / "barn" / "edits").iterdir())
+
+
+def test_edits_lie_beside_their_inversion_and_overwrite_nothing(run, capsys):
+    words = [
+        "--inversion",
+        str(run),
+        "--prompt",
+        SWAP,
+        "--prompt",
+        "a red barn in snow",
+        "--attention",
+        "red",
+    ]
+    assert main(words) == 0
+    first = names(run)
+    assert {
+        "a-red-hat.png",
+        "a-red-hat.json",
+        "a-red-hat-mask.png",
+        "a-red-hat-attention-red.png",
+        "a-red-hat-strip.png",
+        "a-red-barn-in-snow.png",
+    } <= set(first)
+    with Image.open(run / "barn" / "edits" / "a-red-hat.png") as picture:
+        assert picture.size == (24, 32)
+    facts = json.loads((run / "barn" / "edits" / "a-red-hat.json").read_text())
+    assert (
+        facts["kind"] == "replace"
+        and facts["method"] == "null_text"
+        and facts["source_prompt"] == "a red barn"
+    )
+    assert str(run / "barn" / "edits" / "a-red-hat.png") in capsys.readouterr().out
+    before = (run / "barn" / "edits" / "a-red-hat.png").read_bytes()
+    assert main(["--inversion", str(run / "barn"), "--prompt", SWAP, "--kind", "plain"]) == 0
+    assert (run / "barn" / "edits" / "a-red-hat.png").read_bytes() == before
+    assert {"a-red-hat-2.png", "a-red-hat-2.json"} <= set(names(run))
+    assert not [name for name in names(run) if name.startswith(".")]
+
+
+def test_a_sweep_gives_every_combination_and_a_grid(run):
+    words = ["--inversion", str(run / "barn" / "inversion.safetensors"), "--prompt", SWAP, "--name", "sweep"]
+    assert (
+        main([*words, "--self_replace", "0.2,0.6", "--cross_replace=0.4,0.8", "--local_blend", "none"]) == 0
+    )
+    found = [name for name in names(run) if name.startswith("sweep") and name.endswith(".png")]
+    assert found == [
+        "sweep-cross_replace-0.4-self_replace-0.2-sweep.png",
+        "sweep-cross_replace-0.4-self_replace-0.2.png",
+        "sweep-cross_replace-0.4-self_replace-0.6.png",
+        "sweep-cross_replace-0.8-self_replace-0.2.png",
+        "sweep-cross_replace-0.8-self_replace-0.6.png",
+    ]
+
+
+def test_a_yaml_of_edits_each_with_its_options(run, tmp_path):
+    file = tmp_path / "edits.yaml"
+    file.write_text(
+        "- picture: barn\n  edits:\n"
+        "  - {prompt: a red hat, name: one, kind: reweight, equalizer: {hat: 2.0}, cross_replace: [0.0, 0.5]}\n"
+        "  - {prompt: a red hat, name: two, local_blend: [hat], cross_replace: {default: 0.8, hat: 0.4}}\n"
+    )
+    assert main(["--inversion", str(run), "--edits", str(file), "--tensorboard", "true"]) == 0
+    facts = json.loads((run / "barn" / "edits" / "one.json").read_text())
+    assert facts["equalizer"] == {"hat": 2.0} and facts["cross_replace"] == [0.0, 0.5]
+    assert json.loads((run / "barn" / "edits" / "two.json").read_text())["local_blend"] == ["hat"]
+    assert any(name.startswith("events.out.tfevents") for name in names(run))
+
+
+def test_options_of_the_command_line_become_an_edit():
+    (edit,), swept = edits_of(
+        {"prompt": SWAP, "equalizer": "hat:2.0, red:-1", "self_replace": 0.3, "seed": None}
+    )
+    assert edit.equalizer == {"hat": 2.0, "red": -1.0} and edit.self_replace == 0.3 and swept == {}
+    (edit,), _ = edits_of({"prompt": SWAP, "cross_replace": "default:0.8,hat:0.4", "local_blend": "none"})
+    assert edit.cross_replace == {"default": 0.8, "hat": 0.4} and edit.local_blend is None
+    edits, swept = edits_of({"prompt": SWAP, "guidance_scale": "3, 7.5"})
+    assert [e.guidance_scale for e in edits] == [3.0, 7.5] and swept == {"guidance_scale": (3.0, 7.5)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no edit to make; give --prompt"),
+        (["--prompt", SWAP], "give --inversion"),
+        (["--inversion", "nowhere", "--prompt", SWAP], "no inversion in nowhere; make one"),
+        (["--inversion", "{run}", "--prompt", "a hat", "--kind", "replace"], "Use kind: refine"),
+        (["--inversion", "{run}", "--prompt", SWAP, "--self_replace", "1.5"], "self_replace is a share"),
+        (["--inversion", "{run}", "--prompt", SWAP, "--self_replace", "much"], "'much' is no number"),
+        (["--inversion", "{run}", "--prompt", SWAP, "--equalizer", "hat"], "hat:2.0"),
+        (["--inversion", "{run}", "--prompt", SWAP, "--knid", "plain"], "did you mean --kind"),
+        (["--inversion", "{run}", "--prompt", SWAP, "--model", "/nowhere"], "/nowhere"),
+        (["--inversion", "{run}", "--prompt", SWAP, "--mask", "/nowhere.png"], "no such file"),
+        (["--inversion", "{run}", "--edits", "/nowhere.yaml"], "cannot read the edits"),
+        (["--inversion", "{run}", "--prompt"], "--prompt needs a value"),
+    ],
+)
+def test_a_mistake_is_an_error_that_says_what_to_type(run, words, message):
+    before = names(run) if (run / "barn" / "edits").exists() else []
+    with pytest.raises(UserError, match=message):
+        main([word.format(run=run) for word in words])
+    assert (names(run) if (run / "barn" / "edits").exists() else []) == before
+
+
+def test_bad_yaml_is_explained(tmp_path):
+    file = tmp_path / "edits.yaml"
+    for content in ("", "just words", "- edits: []", "- {picture: a, edits: [1]}", "[1, 2]", "{a: b: c}"):
+        file.write_text(content)
+        with pytest.raises(UserError, match=r"edits\.yaml"):
+            read_edits(file)
+
+
+def test_an_inversion_is_found_in_a_run_of_one_picture_only(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inversion.safetensors").touch()
+    with pytest.raises(UserError, match="has 2 inverted pictures"):
+        find_inversion(tmp_path)
+    assert find_inversion(tmp_path / "a") == tmp_path / "a" / "inversion.safetensors"
+
+
+def test_names_of_files(tmp_path):
+    assert slug("A photo of: a HORSE, in/snow?") == "a-photo-of-a-horse-in-snow"
+    assert slug("../..") == "edit"
+    (tmp_path / "horse.png").touch()
+    (tmp_path / "horse-2.json").touch()
+    assert free_name(tmp_path, "horse") == "horse-3"
