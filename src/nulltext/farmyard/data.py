@@ -1,0 +1,256 @@
+"""What each stage of the farmyard's training sees: pictures, captioned pictures, captioned latents."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from nulltext.farmyard.cache import photo_like_pictures, scene_pictures
+from nulltext.farmyard.scene import Scene, random_scene
+from nulltext.farmyard.words import captions
+
+
+class Order(Sampler[list[int]]):
+    """Batches of indices that depend on the seed and the step alone, so that a resumed training sees the same.
+
+    The items are dealt out like cards, a new shuffled deck when one is used up.
+
+    Args:
+        size: How many items there are.
+        batch_size: Items in a batch.
+        batches: Batches in an epoch.
+        seed: With the step, the seed of the draw.
+        step: Says which step comes next; Lightning cuts the epochs elsewhere after a resume.
+    """
+
+    def __init__(self, size: int, batch_size: int, batches: int, seed: int, step: Callable[[], int]) -> None:
+        self.size, self.batch_size, self.batches = size, batch_size, batches
+        self.seed, self.step = seed, step
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches from the step that comes next."""
+        first = self.step()
+        for step in range(first, first + self.batches):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> list[int]:
+        """The batch of one step."""
+        first = step * self.batch_size
+        cards: list[int] = []
+        for deck in range(first // self.size, (first + self.batch_size - 1) // self.size + 1):
+            cards += np.random.default_rng([self.seed, deck]).permutation(self.size).tolist()
+        return cards[first % self.size :][: self.batch_size]
+
+
+class Rows(Dataset[dict[str, Any]]):
+    """Columns of equal length; a list of indices gives a batch at once, without collation item by item."""
+
+    def __init__(self, **columns: Tensor | Sequence[Any]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values())))
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        """The rows of a batch, column by column."""
+        return {
+            name: column[indices] if isinstance(column, Tensor) else [column[i] for i in indices]
+            for name, column in self.columns.items()
+        }
+
+
+def to_pixels(pictures: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) fp32 in [-1, 1]."""
+    return pictures.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """A (memory-mapped, read-only) array as a tensor of its own."""
+    return torch.from_numpy(np.array(pictures))
+
+
+class StageData(L.LightningDataModule):
+    """What the three stages have in common: where data lie and how it is dealt out.
+
+    Args:
+        work: Where everything is kept; drawn pictures in its `data`.
+        scenes: Number of training scenes, seeds 0 to scenes - 1.
+        batch_size: Pictures in a batch.
+        steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
+        seed: Seed of the order.
+    """
+
+    def __init__(self, work: Path, scenes: int, batch_size: int, steps_per_epoch: int, seed: int = 0) -> None:
+        super().__init__()
+        self.work, self.folder, self.scenes, self.seed = work, work / "data", scenes, seed
+        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
+        self.rows: Rows | None = None
+
+    def make_rows(self) -> Rows:
+        """Everything that training will see."""
+        raise NotImplementedError
+
+    def batches(self, rows: Rows) -> Sampler[list[int]]:
+        """The order in which it sees it."""
+        return Order(len(rows), self.batch_size, self.steps_per_epoch, self.seed, self.step)
+
+    def step(self) -> int:
+        """The step that comes next."""
+        return self.trainer.global_step if self.trainer else 0
+
+    def setup(self, stage: str) -> None:
+        """Draw, or read what was drawn before."""
+        self.rows = self.rows or self.make_rows()
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Batches by column."""
+        assert self.rows is not None
+        return DataLoader(self.rows, batch_sampler=self.batches(self.rows), collate_fn=lambda batch: batch)
+
+
+class PictureData(StageData):
+    """Scenes and photo-like pictures, for the VAE.
+
+    Args:
+        work: Where everything is kept; drawn pictures in its `data`.
+        scenes: Number of training scenes, seeds 0 to scenes - 1.
+        photo_like: Number of synthetic pictures with the statistics of photographs, mixed among them.
+        batch_size: Pictures in a batch.
+        steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self,
+        work: Path = Path("lightning_logs/farmyard"),
+        scenes: int = 30000,
+        photo_like: int = 7000,
+        batch_size: int = 16,
+        steps_per_epoch: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(work, scenes, batch_size, steps_per_epoch, seed)
+        self.photo_like = photo_like
+
+    def make_rows(self) -> Rows:
+        """Column `picture`, (n, size, size, 3) uint8."""
+        pictures = [scene_pictures(self.folder, self.scenes)]
+        if self.photo_like:
+            pictures.append(photo_like_pictures(self.folder, self.photo_like))
+        return Rows(picture=torch.cat([to_tensor(part) for part in pictures]))
+
+
+class Mixed(Order):
+    """Batches of which a share are rows of eight animals that agree in everything else that is named.
+
+    Told apart only by the animal, they are the negatives from which a contrastive model learns shapes.
+
+    Args:
+        scenes: The scenes that the indices mean.
+        batch_size: Scenes in a batch.
+        batches: Batches in an epoch.
+        seed: With the step, the seed of the draw.
+        step: Says which step comes next.
+        alike: Share of such rows in a batch.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        batch_size: int,
+        batches: int,
+        seed: int,
+        step: Callable[[], int],
+        alike: float,
+    ) -> None:
+        super().__init__(len(scenes), batch_size, batches, seed, step)
+        groups: dict[tuple[str | None, ...], dict[str, list[int]]] = {}
+        for index, scene in enumerate(scenes):
+            key = (scene.colour, scene.hat, scene.place, scene.style)
+            groups.setdefault(key, {}).setdefault(scene.animal, []).append(index)
+        self.groups = list(groups.values())
+        self.alike = int(alike * batch_size)
+
+    def batch(self, step: int) -> list[int]:
+        """Rows of like scenes, then scenes as the cards fall."""
+        rng = np.random.default_rng([self.seed, step, 1])
+        like: list[int] = []
+        while len(like) < self.alike:
+            group = self.groups[rng.integers(len(self.groups))]
+            like += [members[rng.integers(len(members))] for members in group.values()]
+        return (like[: self.alike] + super().batch(step))[: self.batch_size]
+
+
+class CaptionedPictureData(StageData):
+    """Scenes and their captions, for the CLIP.
+
+    Args:
+        work: Where everything is kept; drawn pictures in its `data`.
+        scenes: Number of training scenes, seeds 0 to scenes - 1.
+        batch_size: Pictures in a batch.
+        steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
+        alike: Share of a batch whose scenes differ in the animal and in little else.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self,
+        work: Path = Path("lightning_logs/farmyard"),
+        scenes: int = 30000,
+        batch_size: int = 192,
+        steps_per_epoch: int = 100,
+        alike: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(work, scenes, batch_size, steps_per_epoch, seed)
+        self.alike = alike
+        self.world = [random_scene(seed) for seed in range(scenes)]
+
+    def make_rows(self) -> Rows:
+        """Columns `picture`, (n, size, size, 3) uint8, and `captions`, a list of phrasings each."""
+        return Rows(
+            picture=to_tensor(scene_pictures(self.folder, self.scenes)), captions=captions(self.world)
+        )
+
+    def batches(self, rows: Rows) -> Sampler[list[int]]:
+        """Half at random, half hard."""
+        return Mixed(self.world, self.batch_size, self.steps_per_epoch, self.seed, self.step, self.alike)
+
+
+class LatentData(StageData):
+    """Latents of scenes and their captions, for the UNet.
+
+    Args:
+        work: Where everything is kept; the VAE in its `vae`, latents in its `data`.
+        scenes: Number of training scenes, seeds 0 to scenes - 1.
+        batch_size: Latents in a batch.
+        steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self,
+        work: Path = Path("lightning_logs/farmyard"),
+        scenes: int = 30000,
+        batch_size: int = 64,
+        steps_per_epoch: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(work, scenes, batch_size, steps_per_epoch, seed)
+
+    def make_rows(self) -> Rows:
+        """Columns `latents`, (n, 4, 16, 16) fp32 of unit deviation, and `captions`, a list of phrasings each."""
+        from nulltext.farmyard.vae import encoded
+
+        latents = encoded(self.work / "vae", scene_pictures(self.folder, self.scenes), self.folder)
+        return Rows(latents=latents, captions=captions([random_scene(seed) for seed in range(self.scenes)]))

@@ -1,0 +1,53 @@
+"""What the evaluator sees in a picture: zero-shot classification of animal, colour, hat and place."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nulltext.farmyard.scene import ANIMALS, COLOURS, HATS, PLACE_PHRASES, PLACES, Scene
+from nulltext.metrics import ClipScorer
+
+Prompts = Callable[[str | None], list[str]]
+
+
+def _a(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+ATTRIBUTES: dict[str, tuple[tuple[str | None, ...], Prompts]] = {
+    "animal": (ANIMALS, lambda animal: [f"a photo of {_a(str(animal))}", f"a drawing of {_a(str(animal))}"]),
+    "colour": (COLOURS, lambda colour: [_a(f"{colour} {animal}") for animal in ANIMALS]),
+    "place": (PLACES, lambda place: [f"{_a(animal)} {PLACE_PHRASES[str(place)]}" for animal in ANIMALS]),
+    "hat": (HATS, lambda hat: [_a(animal) + (f" with a {hat}" if hat else "") for animal in ANIMALS]),
+}
+"""Each attribute's values, and prompts whose mean embedding stands for a value (Radford et al., section 3.1.4)."""
+
+
+class Reader:
+    """Reads attributes by the nearest mean prompt.
+
+    Args:
+        scorer: The CLIP to read with.
+    """
+
+    def __init__(self, scorer: ClipScorer) -> None:
+        self.classes: dict[str, Tensor] = {}
+        for name, (values, prompts) in ATTRIBUTES.items():
+            means = [scorer.text_features(prompts(value)).mean(dim=0) for value in values]
+            self.classes[name] = F.normalize(torch.stack(means), dim=-1)  # (values, d)
+
+    def read(self, image: Tensor) -> dict[str, list[str | None]]:
+        """The value of each attribute in each picture, from unit embeddings (n, d)."""
+        read = {}
+        for name, (values, _) in ATTRIBUTES.items():
+            read[name] = [values[index] for index in (image @ self.classes[name].T).argmax(dim=1).tolist()]
+        return read
+
+    def shares_read(self, image: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+        """For each attribute the share of pictures in which it is read as the scene has it."""
+        return {
+            name: sum(a == getattr(scene, name) for a, scene in zip(found, scenes, strict=True)) / len(scenes)
+            for name, found in self.read(image).items()
+        }

@@ -1,0 +1,94 @@
+"""What the three stages share: the learning-rate schedule, noise that survives a restart, a moving average."""
+
+import math
+from collections.abc import Iterable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def warm_flat_cosine(step: int, steps: int, warm_up: int, flat: float, floor: float = 0.02) -> float:
+    """Factor of the learning rate: linear warm-up, flat for a share of the training, cosine to a floor.
+
+    Args:
+        step: Optimiser steps taken.
+        steps: Optimiser steps of the whole training.
+        warm_up: Steps of linear warm-up.
+        flat: Share of the training after which the cosine begins.
+        floor: Factor at the end.
+    """
+    if step < warm_up:
+        return (step + 1) / warm_up
+    begin = max(flat * steps, warm_up)
+    share = min(max(step - begin, 0) / max(steps - begin, 1), 1.0)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def adamw_and_schedule(
+    parameters: Iterable[nn.Parameter], lr: float, steps: int, warm_up: int, flat: float, weight_decay: float
+) -> tuple[list[Optimizer], list[dict[str, object]]]:
+    """AdamW (betas 0.9, 0.99) under `warm_flat_cosine`, in the form that Lightning takes."""
+    optimizer = AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, foreach=True)
+    schedule = LambdaLR(optimizer, lambda step: warm_flat_cosine(step, steps, warm_up, flat))
+    return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def generator_of_step(seed: int, step: int) -> torch.Generator:
+    """A generator for the noise of one step: a resumed training draws what it would have drawn."""
+    return torch.Generator().manual_seed((seed << 32) + step)
+
+
+class MovingAverage(nn.Module):
+    """Exponential moving average of a module's parameters, kept as buffers so that checkpoints hold it.
+
+    Args:
+        module: Whose parameters are averaged.
+        decay: Weight of the past; early on the average is over (1 + n) / (10 + n) instead.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.names = {name: name.replace(".", "/") for name, _ in module.named_parameters()}
+        for name, parameter in module.named_parameters():
+            self.register_buffer(self.names[name], parameter.detach().clone())
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards the parameters' present values."""
+        assert isinstance(self.updates, Tensor)
+        self.updates += 1
+        n = int(self.updates)
+        weight = 1 - min(self.decay, (1 + n) / (10 + n))
+        averages = [self.get_buffer(self.names[name]) for name, _ in module.named_parameters()]
+        torch._foreach_lerp_(averages, [p.detach() for p in module.parameters()], weight)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Overwrite the parameters with the average."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.get_buffer(self.names[name]))
+
+
+def show_grid(module: L.LightningModule, tag: str, pictures: Tensor, columns: int) -> None:
+    """Put pictures, row by row, into TensorBoard.
+
+    Args:
+        module: Whose logger and step are used.
+        tag: Name of the image.
+        pictures: (n, 3, H, W) in [-1, 1], n a multiple of `columns`.
+        columns: Pictures in a row.
+    """
+    writer = getattr(module.logger, "experiment", None)
+    if writer is None:
+        return
+    n, channels, height, width = pictures.shape
+    grid = pictures.unflatten(0, (n // columns, columns)).permute(2, 0, 3, 1, 4)  # (3, rows, H, columns, W)
+    grid = grid.reshape(channels, n // columns * height, columns * width)
+    writer.add_image(
+        tag, ((grid.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8), module.global_step
+    )
