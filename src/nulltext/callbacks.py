@@ -84,8 +84,7 @@ class Artifacts(Callback):
         """Keeps the timestep's losses; after the last one, compares and writes."""
         assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
         record = pl_module.record
-        after = (record.z - pl_module.pivot[record.step + 1]).square().mean(dim=(1, 2, 3))
-        self.history.add(record, after)
+        self.history.add(record, loss_left(pl_module))
         last = record.step + 1 == pl_module.settings.steps
         results = pl_module.results() if last else []
         self.history.seconds += time.perf_counter() - self._started
@@ -114,6 +113,12 @@ class Artifacts(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the history up again."""
         self.history = History(**state_dict)
+
+
+def loss_left(module: NullTextInversion) -> Tensor:
+    """How far (B,) the walk is from the pivot after the timestep just done: the mean square over the latent."""
+    assert module.record is not None
+    return (module.record.z - module.pivot[module.record.step + 1]).square().mean(dim=(1, 2, 3))
 
 
 def measure(result: Result, module: NullTextInversion, history: History, b: int) -> dict[str, Any]:
@@ -305,7 +310,9 @@ class Curves(Callback):
         record = pl_module.record
         images = self._wants_images(record.step, pl_module.settings.steps)
         clean = pl_module.backbone.decode_latents(record.z_clean) if images else None
+        left = loss_left(pl_module)
         for b, picture in enumerate(pl_module.pictures):
+            self._scalar(f"loss/{picture.name}", float(left[b]), record.step)
             self._scalars(picture.name, record, b, max(1, pl_module.settings.inner_steps))
             if clean is not None:
                 self._image(
@@ -341,10 +348,9 @@ class Curves(Callback):
 
     def _scalars(self, name: str, record: StepRecord, b: int, inner: int) -> None:
         taken = int(record.inner_steps[b])
-        for j, loss in enumerate(record.losses[:taken, b].tolist()):
+        for j, loss in enumerate(record.losses[: taken + 1, b].tolist()):  # the last may have needed no step
             self._scalar(f"loss_inner/{name}", loss, record.step * inner + j)
         if taken:
-            self._scalar(f"loss/{name}", float(record.losses[taken - 1, b]), record.step)
             self._scalar(f"grad_norm/{name}", float(record.grad_norms[taken - 1, b]), record.step)
         self._scalar(f"inner_steps/{name}", taken, record.step)
         self._scalar(f"learning_rate/{name}", record.learning_rate, record.step)

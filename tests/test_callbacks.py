@@ -1,0 +1,275 @@
+"""What a run leaves behind: files, curves, the sheet, and a checkpoint that never runs ahead of them."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from skimage.metrics import peak_signal_noise_ratio
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nulltext import report
+from nulltext.callbacks import (
+    Artifacts,
+    Checkpointer,
+    Curves,
+    History,
+    add_row,
+    closing,
+    read_rows,
+    summary,
+    written_events,
+)
+from nulltext.cli import main
+from nulltext.errors import UserError
+from nulltext.inversion import StepRecord
+from nulltext.metrics import ssim
+
+T, N = 4, 2
+SETTINGS = [
+    "--model.steps",
+    str(T),
+    "--model.inner_steps",
+    str(N),
+    "--model.tolerance",
+    "0",
+    "--model.start",
+    "0",
+]
+KEYS = {
+    *(f"{metric}_{way}" for metric in ("psnr", "ssim") for way in ("vae", "ddim", "null_text")),
+    "psnr_null_text_to_vae", "latent_mse", "inner_steps", "unet_forwards", "unet_backwards", "seconds_pivot",
+    "seconds_optimisation", "seconds_total", "peak_memory_bytes", "settings",
+}  # fmt: skip
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("sheep", 0), ("cow", 1)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((32, 32)).save(f"{name}.png")
+    return tmp_path
+
+
+def fit(tiny, *words):
+    images = ["--data.image", "sheep.png", "--data.prompt", "a sheep"]
+    return main(["fit", "--model.pretrained", str(tiny), *SETTINGS, *images, *words])
+
+
+def events(run):
+    """{tag: [(step, value), ...]} of a run folder, in the order that TensorBoard reads."""
+    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0})
+    accumulator.Reload()
+    scalars = {tag: accumulator.Scalars(tag) for tag in accumulator.Tags()["scalars"]}
+    found = {tag: [(event.step, event.value) for event in values] for tag, values in scalars.items()}
+    return found, {tag: [e.step for e in accumulator.Images(tag)] for tag in accumulator.Tags()["images"]}
+
+
+def test_metrics_are_those_of_the_pictures_that_were_written(room, tiny_sd):
+    assert fit(tiny_sd) == 0
+    folder = Path("lightning_logs/version_0/sheep")
+    numbers = json.loads((folder / "metrics.json").read_text())
+    assert numbers.keys() >= KEYS
+    files = {"vae": "vae", "ddim": "ddim", "null_text": "reconstruction"}
+    original = np.asarray(Image.open(folder / "original.png"))
+    for way, name in files.items():
+        picture = np.asarray(Image.open(folder / f"{name}.png"))
+        assert numbers[f"psnr_{way}"] == pytest.approx(peak_signal_noise_ratio(original, picture), abs=0.1)
+        unit = (torch.from_numpy(np.stack([picture, original])).permute(0, 3, 1, 2) / 255).split(1)
+        assert numbers[f"ssim_{way}"] == pytest.approx(float(ssim(*unit)), abs=0.01)
+    assert numbers["inner_steps"] == T * N == numbers["unet_backwards"]
+    assert numbers["seconds_total"] >= numbers["seconds_pivot"] + numbers["seconds_optimisation"] > 0
+    assert np.array_equal(original, np.asarray(Image.open("sheep.png")))
+    (row,) = csv.DictReader(open("lightning_logs/version_0/metrics.csv"))
+    assert float(row["psnr_null_text"]) == numbers["psnr_null_text"]
+    assert Image.open(folder / "report.png").width > 600
+
+
+def test_curves_stand_on_their_axes(room, tiny_sd):
+    assert fit(tiny_sd, "--curves.images_every", "2") == 0
+    scalars, images = events("lightning_logs/version_0")
+    assert [step for step, _ in scalars["loss_inner/sheep"]] == list(range(T * N))
+    for name in ("loss", "inner_steps", "grad_norm", "learning_rate"):
+        assert [step for step, _ in scalars[f"{name}/sheep"]] == list(range(T))
+    rates = [value for _, value in scalars["learning_rate/sheep"]]
+    assert rates == pytest.approx([0.01 * (1 - i / 100) for i in range(T)])
+    assert images["heading_for/sheep"] == [0, 2, 3]
+    assert images["original_vae_ddim_nulltext/sheep"] == images["loss_heat_map/sheep"] == [3]
+    numbers = json.loads(Path("lightning_logs/version_0/sheep/metrics.json").read_text())
+    ((_, fidelity),) = scalars["hparam/psnr_null_text"]
+    assert fidelity == pytest.approx(numbers["psnr_null_text"], rel=1e-5)
+
+
+class Crash(Exception):
+    """A machine that dies."""
+
+
+@pytest.mark.parametrize("callback", [Artifacts, Curves, Checkpointer])
+@pytest.mark.parametrize("step", [1, T - 1])
+def test_a_crash_in_any_callback_loses_and_repeats_nothing(callback, step, room, tiny_sd, monkeypatch):
+    assert fit(tiny_sd) == 0
+    whole = load_file("lightning_logs/version_0/sheep/inversion.safetensors")
+    before = callback.on_train_batch_end
+
+    def crash(self, trainer, pl_module, *rest):
+        if pl_module.record.step == step:
+            raise Crash
+        before(self, trainer, pl_module, *rest)
+
+    with monkeypatch.context() as broken, pytest.raises(Crash):
+        broken.setattr(callback, "on_train_batch_end", crash)
+        fit(tiny_sd)
+    assert fit(tiny_sd, "--ckpt_path", "last") == 0
+    resumed = load_file("lightning_logs/version_1/sheep/inversion.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    one, _ = events("lightning_logs/version_0")
+    other, _ = events("lightning_logs/version_1")
+    for tag in (tag for tag in one if not tag.startswith("hparam")):
+        assert one[tag] == other[tag], tag  # no point twice, none missing, equal values
+    reports = [json.loads(Path(f"lightning_logs/version_{n}/sheep/metrics.json").read_text()) for n in (0, 1)]
+    for key in ("inner_steps", "unet_forwards", "unet_backwards", "psnr_null_text", "latent_mse"):
+        assert reports[0][key] == reports[1][key]
+
+
+def test_a_result_that_cannot_be_written_does_not_count_as_done(room, tiny_sd, monkeypatch, capsys):
+    def full(*_):
+        raise UserError("cannot write report.png: No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("nulltext.callbacks.write_result", full)
+        assert fit(tiny_sd) == 2
+    cursor = torch.load("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"][
+        "cursor"
+    ]
+    assert int(cursor) == T - 1
+    assert fit(tiny_sd, "--ckpt_path", "last") == 0
+    assert Path("lightning_logs/version_0/sheep/inversion.safetensors").is_file()
+
+
+def test_checkpoint_is_small_and_without_pickled_objects(room, tiny_sd):
+    assert fit(tiny_sd) == 0
+    checkpoint = torch.load("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert all(not state["state"] for state in checkpoint["optimizer_states"])
+    assert {"cursor", "z", "pivot"} <= checkpoint["state_dict"].keys()
+    assert not [key for key in checkpoint["state_dict"] if "unet" in key or "vae" in key]
+
+
+def test_several_pictures_each_have_a_folder_a_row_and_curves(room, tiny_sd, capsys):
+    assert fit(tiny_sd, "--data.image", "cow.png", "--data.batch_size", "2") == 0
+    run = Path("lightning_logs/version_0")
+    assert {row["name"] for row in read_rows(run / "metrics.csv")} == {"sheep", "cow"}
+    assert all((run / name / "inversion.safetensors").is_file() for name in ("sheep", "cow"))
+    scalars, _ = events(run)
+    assert [step for step, _ in scalars["loss/cow"]] == list(range(T))
+    assert "2 pictures at" in capsys.readouterr().out
+    alone = Path("lightning_logs/version_1")
+    assert fit(tiny_sd) == 0
+    both, one = (json.loads((place / "sheep/metrics.json").read_text()) for place in (run, alone))
+    assert both["unet_forwards"] == one["unet_forwards"]  # counted per latent
+    assert both["psnr_null_text"] == pytest.approx(one["psnr_null_text"], abs=0.01)
+
+
+def test_events_of_a_killed_writer_are_read_as_far_as_they_go(room, tiny_sd):
+    assert fit(tiny_sd) == 0
+    run = Path("lightning_logs/version_0")
+    whole = written_events(run)
+    for path in run.glob("events.out.tfevents.*"):
+        path.write_bytes(path.read_bytes()[:-7])
+    cut = written_events(run)
+    assert ("loss/sheep", 0) in cut and cut <= whole
+
+
+def record(step, losses):
+    losses = torch.tensor(losses)
+    zero = torch.zeros(1, 4, 2, 2)
+    return StepRecord(step, losses, losses, torch.tensor([len(losses)]), 0.01, 0, zero, zero)
+
+
+def test_history_keeps_the_second_run_of_a_timestep():
+    history = History()
+    history.add(record(0, [[1.0], [0.5]]), torch.tensor([0.25]))
+    history.add(record(1, [[9.0]]), torch.tensor([9.0]))
+    history.add(record(1, [[2.0]]), torch.tensor([1.0]))
+    assert history.before(0) == [1.0, 2.0] and [float(a) for a in history.after] == [0.25, 1.0]
+    history.add(record(2, torch.zeros(0, 1).tolist()), torch.tensor([0.0]))
+    assert math.isnan(history.before(0)[2])
+
+
+def numbers(name, ours=26.0, bound=27.0):
+    return {
+        "name": name, "prompt": "a sheep's 'wool'", "psnr_null_text": ours, "psnr_vae": bound, "psnr_ddim": 17.0,
+        "seconds_total": 1.0, "settings": {"steps": 3},
+    }  # fmt: skip
+
+
+def test_rows_are_replaced_by_name_and_the_last_line_gives_the_next_command(tmp_path):
+    path = tmp_path / "run" / "metrics.csv"
+    path.parent.mkdir()
+    for name, ours in (("a", 20.0), ("b", 25.0), ("a", 26.0)):
+        add_row(path, numbers(name, ours), ["a", "b"])
+    assert [(row["name"], float(row["psnr_null_text"])) for row in read_rows(path)] == [
+        ("a", 26.0),
+        ("b", 25.0),
+    ]
+    line = closing(path.parent)
+    assert "\n" not in line and "2 pictures at 25.50 dB, VAE bound 27.00" in line
+    import shlex
+
+    assert shlex.split(line.partition("words: ")[2])[-1] == "a sheep's 'wool'"
+
+
+def test_summary_says_what_to_do_below_the_bound():
+    assert "--model.inner_steps" in summary(numbers("a", ours=20.0))
+    assert "--model.inner_steps" not in summary(numbers("a", ours=26.9))
+
+
+def test_difference_map_is_black_for_equals_and_palest_from_a_quarter_on():
+    white, black = torch.ones(3, 4, 4), -torch.ones(3, 4, 4)
+    assert np.asarray(report.difference_map(white, white)).reshape(-1, 3).tolist() == [[0, 0, 4]] * 16
+    quarter = black + 2 * report.FULL_DIFFERENCE
+    for other in (white, quarter):
+        assert (
+            np.asarray(report.difference_map(black, other))[0, 0].tolist()
+            == report.HEAT[-1].astype(int).tolist()
+        )
+
+
+def test_heat_map_orders_losses_and_leaves_gaps_gray():
+    losses = [torch.tensor([1e-2, 1e-4]), torch.tensor([1e-3]), torch.zeros(0)]
+    image = np.asarray(report.heat_map(losses)).astype(int)
+    left, top, width, height = 56, 30, 213, 120
+    cells = [
+        [image[top + (2 * j + 1) * height // 2, left + (2 * i + 1) * width // 2] for i in range(3)]
+        for j in (0, 1)
+    ]
+    assert cells[0][0].sum() > cells[0][1].sum() > cells[1][0].sum()
+    assert cells[1][1].tolist() == cells[0][2].tolist() == [235] * 3
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 96), (512, 512), (96, 32)])
+def test_contact_sheet_holds_every_picture_unchanged_in_its_order(size):
+    torch.manual_seed(0)
+    levels = (-1.0, -0.5, 0.0, 1.0)
+    pictures = [(f"{level}", torch.full((3, *size), level)) for level in levels]
+    sheet = np.asarray(
+        report.contact_sheet("title " * 60, pictures, [1e-3, 1e-4], [1e-4, 1e-5], ["fact"] * 5)
+    )
+    for level in levels[:3]:
+        value = round((level + 1) * 127.5)
+        assert (sheet == value).all(-1).sum() > 1000
+    empty = report.contact_sheet("", pictures, [], [], [])
+    assert empty.width > 300
+
+
+def test_wrap_keeps_within_the_width_and_three_lines():
+    font = report.font_of(20)
+    lines = report.wrap("word " * 200 + "x" * 500, font, 300)
+    assert len(lines) == 3 and lines[-1].endswith("…")
+    assert all(font.getlength(line) <= 310 for line in lines)
+    assert font.getlength(report.wrap("x" * 500, font, 300)[0]) <= 300
