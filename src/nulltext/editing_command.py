@@ -321,9 +321,7 @@ def write_edits(
                 mask.resize(inversion.size[::-1], Image.Resampling.NEAREST), job.folder / f"{name}-mask.png"
             )
         facts = {**_facts(result, inversion, job), **settings}
-        write_atomically(
-            job.folder / f"{name}.json", lambda p, f=facts: p.write_text(json.dumps(f, indent=2) + "\n")
-        )
+        _write(json.dumps(facts, indent=2) + "\n", job.folder / f"{name}.json")
     for sheet, label in _sheets(job, inversion, edited, original):
         path = job.folder / f"{free_name(job.folder, names[0] + '-' + label)}.png"
         shown.append((_save(sheet, path), f"all of them: {label}"))
