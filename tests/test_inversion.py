@@ -28,7 +28,8 @@ from nulltext.inversion import (
     start_embedding,
 )
 
-PAPER = InversionSettings(steps=4, inner_steps=3, start=0.0, fixed_point_iterations=0)
+PAPER_LIKE = {"start": 0.0, "tolerance": 0.0, "fixed_point_iterations": 0}
+PAPER = InversionSettings(steps=4, inner_steps=3, **PAPER_LIKE)
 
 
 def _picture(height: int = 32, width: int = 32, seed: int = 0) -> SimpleNamespace:
@@ -55,7 +56,7 @@ def test_the_pivot_asks_the_level_it_reaches(tiny_sd: Path) -> None:
 
 def test_fixed_point_iterations_bring_the_walk_back(tiny_sd: Path) -> None:
     backbone = Backbone.from_pretrained(str(tiny_sd))
-    schedule = backbone.schedule(10)
+    schedule = backbone.schedule(25)
     errors = []
     for k in (0, 1, 4):
         pivot, cond = _pivot(backbone, schedule, [_picture()], k)
@@ -87,7 +88,7 @@ def test_the_optimised_embedding_is_never_worse(tiny_sd: Path) -> None:
     pivot, cond = _pivot(backbone, schedule, [_picture()])
     ends = []
     for inner_steps in (0, 10):
-        settings = InversionSettings(steps=4, inner_steps=inner_steps, start=0.0, guidance_scale=7.5)
+        settings = InversionSettings(steps=4, inner_steps=inner_steps, **PAPER_LIKE)
         *_, (record, _) = optimise(backbone, schedule, pivot, cond, settings)
         ends.append((record.z - pivot[-1]).square().mean().item())
     assert ends[1] < ends[0]
@@ -110,7 +111,7 @@ def test_a_batch_equals_single_runs_also_with_early_stop(tiny_sd: Path) -> None:
     pictures = [_picture(seed=1), _picture(seed=2)]
     pivot, cond = _pivot(backbone, schedule, pictures)
     threshold = _middle_loss(backbone, schedule, pivot, cond)
-    settings = InversionSettings(steps=3, inner_steps=4, start=0.0, early_stop_loss=threshold)
+    settings = InversionSettings(steps=3, inner_steps=4, early_stop_loss=threshold, **PAPER_LIKE)
     together = list(optimise(backbone, schedule, pivot, cond, settings))
     taken = torch.stack([record.inner_steps for record, _ in together])
     assert (taken[:, 0] != taken[:, 1]).any()  # the pictures stop at different times
@@ -124,7 +125,7 @@ def test_a_batch_equals_single_runs_also_with_early_stop(tiny_sd: Path) -> None:
 
 def _middle_loss(backbone: Backbone, schedule: Schedule, pivot: torch.Tensor, cond: object) -> float:
     """A loss between those of the two pictures at some inner step."""
-    settings = InversionSettings(steps=3, inner_steps=4, start=0.0)
+    settings = InversionSettings(steps=3, inner_steps=4, **PAPER_LIKE)
     losses = torch.cat([record.losses for record, _ in optimise(backbone, schedule, pivot, cond, settings)])  # type: ignore[arg-type]
     return losses[2].mean().item()
 
@@ -139,6 +140,46 @@ def test_evaluations_are_counted_per_latent(tiny_sd: Path) -> None:
     assert backbone.backwards == 2 * 4 * 3
 
 
+def test_a_refined_pivot_costs_one_forward_a_refinement_and_two_more(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    for k, forwards in ((0, 5), (1, 5 + 2), (2, 10 + 2)):
+        backbone.forwards = 0
+        _pivot(backbone, backbone.schedule(5), [_picture()], k)
+        assert backbone.forwards == forwards
+
+
+def test_from_the_source_prompt_both_predictions_are_one_forward(tiny: Path) -> None:
+    """Their graph serves the first inner step; where the loss is small enough, also the guided step."""
+    backbone = Backbone.from_pretrained(str(tiny))
+    schedule = backbone.schedule(4)
+    pivot, cond = _pivot(backbone, schedule, [_picture()], 1)
+    for tolerance, forwards, backwards in ((0.0, 4 * 3, 4 * 2), (1e9, 4, 0)):
+        backbone.forwards = backbone.backwards = 0
+        settings = InversionSettings(steps=4, inner_steps=2, tolerance=tolerance)
+        done = list(optimise(backbone, schedule, pivot, cond, settings))
+        assert (backbone.forwards, backbone.backwards) == (forwards, backwards)
+        assert all(torch.equal(null, cond.sequence) == (tolerance > 0) for _, null in done)
+        assert all(len(record.losses) >= 1 for record, _ in done)
+
+
+def test_within_the_tolerance_a_picture_stays_as_it_is(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    schedule = backbone.schedule(3)
+    pivot, cond = _pivot(backbone, schedule, [_picture(seed=1), _picture(seed=2)])
+    tolerance = _middle_loss(backbone, schedule, pivot, cond)
+    settings = InversionSettings(**{**PAPER_LIKE, "tolerance": tolerance}, steps=3, inner_steps=4)
+    for record, _ in optimise(backbone, schedule, pivot, cond, settings):
+        for b in range(2):
+            taken = int(record.inner_steps[b])
+            assert (record.losses[:taken, b] >= tolerance).all()
+            assert (record.losses[:taken, b].diff() <= 0).all()  # a step that led away is taken back
+            if taken < len(record.losses):
+                assert (
+                    record.losses[taken, b] < tolerance
+                    or record.losses[taken, b] > record.losses[taken - 1, b]
+                )
+
+
 def test_the_step_follows_a_hand_written_adam(tiny_sd: Path) -> None:
     """The first Adam step moves each entry by lr against the sign of its gradient."""
     backbone = Backbone.from_pretrained(str(tiny_sd))
@@ -146,7 +187,7 @@ def test_the_step_follows_a_hand_written_adam(tiny_sd: Path) -> None:
     pivot, cond = _pivot(backbone, schedule, [_picture()])
     null = start_embedding(backbone, cond, 0.0)
     parameter = nn.Parameter(null.sequence.clone())
-    settings = InversionSettings(steps=4, inner_steps=1, start=0.0)
+    settings = InversionSettings(steps=4, inner_steps=1, **PAPER_LIKE)
     with torch.enable_grad():
         probe = nn.Parameter(null.sequence.clone())
         eps_null = backbone.predict_noise(pivot[0], schedule.timesteps[0], null.with_sequence(probe))
@@ -181,7 +222,7 @@ def test_half_precision_converges_as_fp32_does(tiny_sd: Path) -> None:
         backbone = Backbone.from_pretrained(str(tiny_sd), precision=precision)
         schedule = backbone.schedule(4)
         pivot, cond = _pivot(backbone, schedule, [_picture()])
-        settings = InversionSettings(steps=4, inner_steps=8, start=0.0)
+        settings = InversionSettings(steps=4, inner_steps=8, **PAPER_LIKE)
         *_, (record, null) = optimise(backbone, schedule, pivot, cond, settings)
         assert null.dtype == torch.float32
         ends[precision] = (record.losses[-1] / record.losses[0]).item()
@@ -194,7 +235,7 @@ def test_inner_steps_see_the_changed_embedding_in_half_precision(tiny_sd: Path) 
     backbone = Backbone.from_pretrained(str(tiny_sd), precision="bf16-mixed")
     schedule = backbone.schedule(2)
     pivot, cond = _pivot(backbone, schedule, [_picture()])
-    settings = InversionSettings(steps=2, inner_steps=4, start=0.0, learning_rate_decay=0)
+    settings = InversionSettings(steps=2, inner_steps=4, learning_rate_decay=0, **PAPER_LIKE)
     with torch.autocast("cpu", torch.bfloat16):
         record, _ = next(iter(optimise(backbone, schedule, pivot, cond, settings)))
     assert len(set(record.losses[:, 0].tolist())) == 4
@@ -211,7 +252,14 @@ def test_three_bad_losses_end_the_run(tiny_sd: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("steps", 0), ("steps", 1001), ("inner_steps", -1), ("start", 1.5), ("fixed_point_iterations", -1)],
+    [
+        ("steps", 0),
+        ("steps", 1001),
+        ("inner_steps", -1),
+        ("start", 1.5),
+        ("fixed_point_iterations", -1),
+        ("tolerance", -1.0),
+    ],
 )
 def test_settings_out_of_range_are_refused(field: str, value: float) -> None:
     with pytest.raises(UserError, match=field):

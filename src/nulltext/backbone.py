@@ -53,6 +53,11 @@ class TextEmbedding:
         """Other token embeddings (B, L, d) with the same companions."""
         return replace(self, sequence=sequence)
 
+    def equals(self, other: TextEmbedding) -> bool:
+        """Whether the UNet would see the same."""
+        pairs = [(getattr(self, name), getattr(other, name)) for name in ("sequence", "pooled", "time_ids")]
+        return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+
     @staticmethod
     def cat(rows: Sequence[TextEmbedding]) -> TextEmbedding:
         """One batch of several."""

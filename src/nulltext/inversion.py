@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from nulltext.artifact import FORMAT_VERSION, read_artifact
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step, guide, predict_clean
 from nulltext.errors import UserError
@@ -25,7 +26,6 @@ from nulltext.files import write_atomically
 if TYPE_CHECKING:
     from nulltext.data import Picture
 
-FORMAT_VERSION = 1
 MAX_UNSCALABLE = 3  # steps in a row with a non-finite loss before the run ends
 
 
@@ -43,11 +43,12 @@ class InversionSettings:
     steps: int = 20  # T, the DDIM steps
     inner_steps: int = 1  # N, at most so many optimiser steps a timestep
     guidance_scale: float = 7.5  # w
-    start: float = 1.0  # where the null embeddings start: 0 the empty prompt, 1 the source prompt
-    fixed_point_iterations: int = 1  # refinements of each step of the pivot; 0 is plain DDIM inversion
+    start: float = 1.0  # where null_0 starts: 0 the empty prompt, 1 the source prompt; see warm_start
+    fixed_point_iterations: int = 1  # how often each step of the pivot is refined; 0 is plain DDIM inversion
     learning_rate_decay: float = 0.01  # step i learns at lr * (1 - decay * i)
+    tolerance: float = 1e-5  # a loss below it needs no (further) inner step; 0: all (paper)
     early_stop_loss: float = (
-        0.0  # stop step i's inner loop below early_stop_loss + early_stop_growth * i; 0 never
+        0.0  # end after the step whose loss was below early_stop_loss + growth * i; 0 never
     )
     early_stop_growth: float = 0.0
 
@@ -59,6 +60,10 @@ class InversionSettings:
             raise UserError(
                 f"start must lie between 0 (empty prompt) and 1 (source prompt), not {self.start}"
             )
+        if not self.tolerance >= 0:
+            raise UserError(
+                f"tolerance must be 0 or more, not {self.tolerance}; 0 always takes all inner steps"
+            )
         if self.fixed_point_iterations < 0:
             raise UserError(f"fixed_point_iterations must be 0 or more, not {self.fixed_point_iterations}")
         if not 1 <= self.steps <= 1000:
@@ -68,8 +73,17 @@ class InversionSettings:
                 f"guidance_scale must be 0 or more, not {self.guidance_scale}; 7.5 is the paper's choice"
             )
 
+    @property
+    def warm_start(self) -> bool:
+        """Whether a null embedding starts where the one before ended (paper).
+
+        Not from the source prompt itself: there the null prediction is the conditional one, which saves a forward,
+        and what there is to correct is new at each timestep.
+        """
+        return self.start < 1
+
     def early_stop(self, step: int) -> float:
-        """The loss below which step i's inner loop ends."""
+        """The loss below which step i ends after the inner step then taken."""
         return self.early_stop_loss + self.early_stop_growth * step
 
 
@@ -99,8 +113,11 @@ class StepRecord:
     """What happened in one timestep, for B pictures."""
 
     step: int
-    losses: Tensor  # (n, B) fp32: || z*_{t-1} - z_{t-1} ||^2, mean over the latent, before each inner step
-    grad_norms: Tensor  # (n, B)
+    losses: (
+        Tensor  # (n, B) fp32: || z*_{t-1} - z_{t-1} ||^2, mean over the latent: before each inner step, and
+    )
+    # where the tolerance ended the loop also the one that was small enough
+    grad_norms: Tensor  # (m, B) of the m inner steps
     inner_steps: Tensor  # (B,) int64: inner steps taken
     learning_rate: float
     skipped: int  # inner steps that were skipped, their loss or gradient not finite
@@ -119,35 +136,50 @@ def ddim_invert(
 ) -> Tensor:
     """The pivot: DDIM inversion at guidance 1 (paper, section 3.1).
 
-    The network sees the timestep of the level that a step reaches, at the latent that it leaves. A fixed-point
-    iteration asks again at the latent reached, so that the sampling step back meets the same noise.
+    The network sees the timestep of the level that a step reaches. Plain DDIM inversion asks it at the latent that
+    the step leaves. A refined step asks at the latent that it reaches, so that sampling back meets the same noise:
+    at first at the one where the noise of the steps before would lead, then at the one where each answer leads.
 
     Args:
         backbone: The model.
         schedule: T noise levels.
         z_0: The pictures' latents (B, 4, h, w).
         cond: The source prompts' embeddings, B rows.
-        fixed_point_iterations: k refinements of each step, one forward each; 0 is plain DDIM inversion.
+        fixed_point_iterations: k refinements of each step, one forward each, and one more for the first two, which
+            have too few before them to go by; 0 is plain DDIM inversion, T forwards.
 
     Returns:
         The trajectory (T + 1, B, 4, h, w), noisiest first: ``pivot[0] = z_T``, ``pivot[T] = z_0``.
     """
-    pivot = [z_0]
+    pivot: list[Tensor] = [z_0]
+    seen: list[Tensor] = []  # the noise of each step so far
     for i in reversed(range(schedule.steps)):
         t, a_from, a_to = schedule.timesteps[i], schedule.alpha_to[i], schedule.alpha_from[i]
-        z = pivot[-1]
-        z_next = z
-        for _ in range(1 + fixed_point_iterations):
-            z_next = ddim_step(z, backbone.predict_noise(z_next, t, cond), a_from, a_to)
+        z = z_next = pivot[-1]
+        if fixed_point_iterations and seen:
+            z_next = ddim_step(z, _expected_noise(seen), a_from, a_to)
+        one_more = fixed_point_iterations == 0 or len(seen) < 2
+        for _ in range(fixed_point_iterations + one_more):
+            eps = backbone.predict_noise(z_next, t, cond)
+            z_next = ddim_step(z, eps, a_from, a_to)
         pivot.append(z_next)
+        seen = [*seen[-1:], eps]
     return torch.stack(pivot[::-1])
+
+
+def _expected_noise(seen: Sequence[Tensor]) -> Tensor:
+    """The noise of the next step, on the line through the last two."""
+    return seen[-1] if len(seen) == 1 else 2 * seen[-1] - seen[-2]
 
 
 def start_embedding(backbone: Backbone, cond: TextEmbedding, start: float) -> TextEmbedding:
     """Where the null embeddings start: between the empty prompt (0, the paper) and the source prompt (1)."""
     null = backbone.embed_prompt("").expand(len(cond))
-    null = dataclasses.replace(null, time_ids=cond.time_ids)
-    return null.with_sequence(torch.lerp(null.sequence, cond.sequence, start))
+    return TextEmbedding(
+        torch.lerp(null.sequence, cond.sequence, start),
+        None if null.pooled is None or cond.pooled is None else torch.lerp(null.pooled, cond.pooled, start),
+        cond.time_ids,
+    )
 
 
 def optimise_null_embedding(
@@ -168,7 +200,10 @@ def optimise_null_embedding(
     ``for j = 0 ... N-1:  null_i <- null_i - eta grad || z*_{t-1} - z_{t-1}(z_t, null_i, C) ||^2``
 
     The losses of the B pictures are summed: Adam is elementwise, so this equals B separate runs. A picture whose
-    loss, measured before a step, fell below the threshold keeps its embedding from then on.
+    loss before a step is below the tolerance, or was below the threshold of early stop before the step then taken,
+    keeps its embedding from then on. With a tolerance a step that led away from the pivot is taken back, and is the
+    last. A timestep in which something was not finite is done again from its start,
+    with half the loss scale: without a tolerance or an early stop the inner loop asks nothing of the device.
 
     Args:
         backbone: The model.
@@ -180,50 +215,83 @@ def optimise_null_embedding(
         null: What rides along with the null embeddings, B rows; its sequence is replaced by the parameter.
         parameter: null_i (B, L, d), changed in place.
         optimizer: Steps the parameter; no other of its parameters may have a gradient.
-        settings: N, w and the early stop.
+        settings: N, w, the tolerance and the early stop.
         scale: The loss scale of fp16, changed in place.
 
     Raises:
-        NonFiniteLoss: Three losses in a row were not finite.
+        NonFiniteLoss: Three times in a row the loss was not finite, or its gradient was not and the scale is 1.
     """
-    t, a_from, a_to, w = (
-        schedule.timesteps[i],
-        schedule.alpha_from[i],
-        schedule.alpha_to[i],
-        settings.guidance_scale,
-    )
-    with torch.no_grad():
-        eps_cond = backbone.predict_noise(z, t, cond)
+    start, skipped, in_a_row = parameter.detach().clone(), 0, 0
+    while True:
+        record = _optimise_once(
+            backbone, schedule, i, z, target, cond, null, parameter, optimizer, settings, scale.value
+        )
+        if _is_finite(record.losses, record.grad_norms, record.z):
+            return dataclasses.replace(record, skipped=skipped)
+        skipped, in_a_row = skipped + len(record.grad_norms), in_a_row + 1
+        in_a_row = _after_overflow(record.losses, scale, in_a_row, i)
+        optimizer.state.pop(parameter, None)
+        with torch.no_grad():
+            parameter.copy_(start)
+
+
+def _optimise_once(
+    backbone: Backbone,
+    schedule: Schedule,
+    i: int,
+    z: Tensor,
+    target: Tensor,
+    cond: TextEmbedding,
+    null: TextEmbedding,
+    parameter: nn.Parameter,
+    optimizer: Optimizer,
+    settings: InversionSettings,
+    scale: float,
+) -> StepRecord:
+    """The inner loop and the guided step, whether its numbers are finite or not."""
+    t, a_from, a_to = schedule.timesteps[i], schedule.alpha_from[i], schedule.alpha_to[i]
+    w, early_stop = settings.guidance_scale, settings.early_stop(i) if settings.early_stop_loss else 0.0
+    budget = settings.inner_steps if w != 1 else 0  # at w = 1 the null embedding has no say
     active = torch.ones(len(z), dtype=torch.bool, device=z.device)
     steps_taken = torch.zeros(len(z), dtype=torch.int64, device=z.device)
     losses: list[Tensor] = []
     norms: list[Tensor] = []
-    skipped = in_a_row = 0
-    budget = settings.inner_steps if w != 1 else 0  # at w = 1 the null embedding has no say
-    while len(losses) < budget and bool(active.any()):
-        eps_null = backbone.predict_noise(z, t, null.with_sequence(parameter))
+    eps_null, eps_cond = _first_predictions(
+        backbone, z, t, cond, null.with_sequence(parameter), w, budget > 0
+    )
+
+    def distance(eps_null: Tensor) -> Tensor:  # (B,)
         z_next = ddim_step(z, guide(eps_null, eps_cond, w), a_from, a_to)
-        loss = (z_next - target).square().mean(dim=(1, 2, 3))  # (B,)
-        (gradient,) = torch.autograd.grad(loss.sum() * scale.value, parameter)
-        gradient = gradient / scale.value
-        if not bool(gradient.isfinite().all()):
-            skipped, in_a_row = skipped + 1, in_a_row + 1
-            in_a_row = _after_overflow(loss, scale, in_a_row, i)
-            continue
-        in_a_row = 0
-        _step(optimizer, parameter, gradient, active)
-        steps_taken += active
+        return (z_next - target).square().mean(dim=(1, 2, 3))
+
+    loss = distance(eps_null)
+    for j in range(budget):
         losses.append(loss.detach())
-        norms.append(gradient.flatten(1).norm(dim=1))
-        if settings.early_stop_loss > 0:
-            active = active & (losses[-1] >= settings.early_stop(i))
-    with torch.no_grad():
-        eps = (
-            eps_cond
-            if w == 1
-            else guide(backbone.predict_noise(z, t, null.with_sequence(parameter)), eps_cond, w)
-        )
-        z_next = ddim_step(z, eps, a_from, a_to)
+        if settings.tolerance:
+            active = active & ~(losses[-1] < settings.tolerance)
+            if not active.any():
+                break
+        (gradient,) = torch.autograd.grad(loss.sum() * scale, parameter)
+        norms.append((gradient / scale).flatten(1).norm(dim=1))
+        if scale > 1 and not _is_finite(gradient):
+            break
+        before = parameter.detach().clone()
+        _step(optimizer, parameter, gradient / scale, active)
+        steps_taken += active
+        active = active & ~(losses[-1] < early_stop)
+        last = j + 1 == budget or bool(early_stop and not active.any())
+        with torch.set_grad_enabled(not last):
+            eps_new = backbone.predict_noise(z, t, null.with_sequence(parameter))
+            loss = distance(eps_new)
+            if settings.tolerance:
+                worse = loss.detach() > losses[-1]
+                parameter.data = torch.where(worse[:, None, None], before, parameter.data)
+                eps_new = torch.where(worse[:, None, None, None], eps_null.detach(), eps_new)
+                active = active & ~worse
+            eps_null = eps_new
+        if last:
+            break
+    eps = guide(eps_null.detach(), eps_cond, w)
     return StepRecord(
         step=i,
         losses=torch.stack(losses) if losses else z.new_zeros(0, len(z)),
@@ -232,10 +300,30 @@ def optimise_null_embedding(
         learning_rate=next(
             g["lr"] for g in optimizer.param_groups if any(p is parameter for p in g["params"])
         ),
-        skipped=skipped,
-        z=z_next,
+        skipped=0,
+        z=ddim_step(z, eps, a_from, a_to),
         z_clean=predict_clean(z, eps, a_from),
     )
+
+
+def _first_predictions(
+    backbone: Backbone,
+    z: Tensor,
+    t: Tensor,
+    cond: TextEmbedding,
+    null: TextEmbedding,
+    w: float,
+    learn: bool,
+) -> tuple[Tensor, Tensor]:
+    """eps_null, with its graph if it is to be learned from, and eps_cond: one forward if they are the same."""
+    with torch.set_grad_enabled(learn):
+        if w == 1 or null.equals(cond):
+            eps_null = backbone.predict_noise(z, t, null if w != 1 else cond)
+            return eps_null, eps_null.detach()
+    with torch.no_grad():
+        eps_cond = backbone.predict_noise(z, t, cond)
+    with torch.set_grad_enabled(learn):
+        return backbone.predict_noise(z, t, null), eps_cond
 
 
 def _step(optimizer: Optimizer, parameter: nn.Parameter, gradient: Tensor, active: Tensor) -> None:
@@ -248,9 +336,14 @@ def _step(optimizer: Optimizer, parameter: nn.Parameter, gradient: Tensor, activ
         parameter.copy_(torch.where(active[:, None, None], parameter, before))
 
 
-def _after_overflow(loss: Tensor, scale: LossScale, in_a_row: int, i: int) -> int:
+def _is_finite(*numbers: Tensor) -> bool:
+    """Whether all are; the one question that a timestep asks of the device."""
+    return bool(torch.stack([x.isfinite().all() for x in numbers]).all())
+
+
+def _after_overflow(losses: Tensor, scale: LossScale, in_a_row: int, i: int) -> int:
     """Halves the loss scale where only the scaled gradient overflowed; gives up on losses that are not finite."""
-    if bool(loss.isfinite().all()) and scale.value > 1:
+    if scale.value > 1 and _is_finite(losses[:1]):
         scale.value /= 2
         return 0
     if in_a_row >= MAX_UNSCALABLE:
@@ -345,38 +438,11 @@ class Inversion:
         Raises:
             UserError: No such file, a damaged one, one that nulltext did not write, or a newer format.
         """
-        from safetensors import safe_open
-
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(
-                f"there is no inversion {path}; make one: python main.py fit --data.image PICTURE"
-            )
+        facts, tensors = read_artifact(Path(path))
         try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})["nulltext"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-            version = facts.pop("format_version")
-            if version > FORMAT_VERSION:
-                raise UserError(
-                    f"{path} has format {version}, this nulltext reads {FORMAT_VERSION}; upgrade nulltext"
-                )
-            inversion = cls(**tensors, **{**facts, "size": tuple(facts["size"])})
-            inversion._check_shapes()
-        except UserError:
-            raise
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(
-                f"{path} is damaged or not an inversion ({reason}); make it again with fit"
-            ) from None
-        return inversion
-
-    def _check_shapes(self) -> None:
-        if self.null_embeddings.ndim != 3 or self.noise.ndim != 3 or len(self.timesteps) != self.steps:
-            raise ValueError("its tensors have other shapes")
-        if not (self.null_embeddings.isfinite().all() and self.noise.isfinite().all()):
-            raise ValueError("its tensors are not finite")
+            return cls(**tensors, **{**facts, "size": tuple(facts["size"])})
+        except TypeError as error:
+            raise UserError(f"{path} is not an inversion ({error}); make it again with fit") from None
 
     def check(self, backbone: Backbone) -> None:
         """Refuses a model other than the one this inversion was made with.
@@ -395,10 +461,20 @@ class Inversion:
                 f"this inversion's timesteps start {self.timesteps[:3]}, the model's scheduler gives {timesteps[:3]}; "
                 "restore the scheduler's config or invert the picture again"
             )
+        f, d = backbone.vae_scale_factor, backbone.unet.config.cross_attention_dim
+        embeddings = (self.steps, backbone.max_length, d)
+        noise = (backbone.latent_channels, self.size[0] // f, self.size[1] // f)
+        if tuple(self.null_embeddings.shape) != embeddings or tuple(self.noise.shape) != noise:
+            raise UserError(
+                f"this inversion holds {tuple(self.null_embeddings.shape)} embeddings and {tuple(self.noise.shape)} "
+                f"noise where {backbone.name} takes {embeddings} and {noise}; invert the picture again"
+            )
 
     def null_texts(self, backbone: Backbone) -> list[TextEmbedding]:
         """The learned null text of each step, one row each."""
         null = backbone.embed_prompt("", self.size)
+        if self.pooled is not None:
+            null = dataclasses.replace(null, pooled=self.pooled[None].to(backbone.device))
         learned = self.null_embeddings.to(backbone.device)
         return [null.with_sequence(sequence[None]) for sequence in learned]
 
@@ -419,16 +495,13 @@ def optimise(
     settings: InversionSettings,
     optimizer: Callable[[Iterable[Any]], Optimizer] = default_optimizer,
 ) -> Iterator[tuple[StepRecord, Tensor]]:
-    """All T timesteps of Algorithm 1, each with a fresh optimiser and a warm start from the one before.
+    """All T timesteps of Algorithm 1, each with a fresh optimiser.
 
     Yields:
         The record of step i and its null embedding (B, L, d).
     """
-    null, z, scale = (
-        start_embedding(backbone, cond, settings.start),
-        pivot[0],
-        LossScale.for_dtype(backbone.dtype),
-    )
+    null = start_embedding(backbone, cond, settings.start)
+    z, scale = pivot[0], LossScale.for_dtype(backbone.dtype)
     for i in range(schedule.steps):
         parameter = nn.Parameter(null.sequence.clone())
         inner = optimizer([parameter])
@@ -437,7 +510,9 @@ def optimise(
         record = optimise_null_embedding(
             backbone, schedule, i, z, pivot[i + 1], cond, null, parameter, inner, settings, scale
         )
-        z, null = record.z, null.with_sequence(parameter.detach())
+        z = record.z
+        if settings.warm_start:
+            null = null.with_sequence(parameter.detach())
         yield record, parameter.detach()
 
 
@@ -504,11 +579,15 @@ def describe(
 ) -> Inversion:
     """An Inversion from its tensors, with everything that it must say of itself."""
     height, width = picture.pixels.shape[-2:]
-    pooled = backbone.embed_prompt("", (height, width)).pooled
+    prompt = picture.prompt if prompt is None else prompt
+    pooled = None
+    if backbone.family == "sdxl":
+        cond = backbone.embed_prompt(prompt, (height, width))
+        pooled = start_embedding(backbone, cond, settings.start).pooled
     return Inversion(
         null_embeddings=null_embeddings,
         noise=noise,
-        prompt=picture.prompt if prompt is None else prompt,
+        prompt=prompt,
         guidance_scale=settings.guidance_scale,
         model=backbone.name,
         fingerprint=backbone.fingerprint,

@@ -70,11 +70,13 @@ class NullTextInversion(LightningModule):
         steps: T, the DDIM steps; 50 in the paper.
         inner_steps: N, at most so many optimiser steps a timestep; 10 in the paper.
         guidance_scale: Weight w of classifier-free guidance; 7.5 as in the paper.
-        start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between.
+        start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between. Below 1
+            those after the first start where the one before ended.
         fixed_point_iterations: Refinements of each step of the pivot, one forward each; 0 is plain DDIM inversion.
         optimizer: The inner optimiser, fresh at each timestep.
         learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
-        early_stop_loss: Timestep i's inner loop ends below early_stop_loss + early_stop_growth * i; 0 never ends it.
+        tolerance: A timestep whose loss is below takes no (further) inner step; 0 always takes all, as the paper.
+        early_stop_loss: Timestep i ends after a loss below early_stop_loss + early_stop_growth * i; 0 never.
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
         init: An inversion.safetensors of the same picture to go on from: more inner steps, another guidance.
         variant: Which weight files to take, such as fp16.
@@ -94,6 +96,7 @@ class NullTextInversion(LightningModule):
         fixed_point_iterations: int = InversionSettings.fixed_point_iterations,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.01),
         learning_rate_decay: float = InversionSettings.learning_rate_decay,
+        tolerance: float = InversionSettings.tolerance,
         early_stop_loss: float = InversionSettings.early_stop_loss,
         early_stop_growth: float = InversionSettings.early_stop_growth,
         init: Path | None = None,
@@ -217,7 +220,7 @@ class NullTextInversion(LightningModule):
         if self.init is not None:
             return self.init.null_embeddings[i].to(self.device).expand_as(self.null[i])
         assert self._start is not None
-        return self.null[i - 1] if i else self._start.sequence
+        return self.null[i - 1] if i and self.settings.warm_start else self._start.sequence
 
     @torch.no_grad()
     def _begin(self, pictures: tuple[Picture, ...]) -> None:
