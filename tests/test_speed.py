@@ -1,0 +1,96 @@
+"""The benchmark of speed: that what it compares with is the reference, and that it counts and prints rightly."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import PROMPT
+
+from nulltext.backbone import Backbone
+from nulltext.ddim import ddim_step
+from nulltext.inversion import ddim_invert, optimise
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+speed: Any = pytest.importorskip("speed")
+reference: Any = pytest.importorskip("reference")
+
+
+def _subject(backbone: Backbone) -> Any:
+    pixels = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return speed.subject_of(backbone, pixels, PROMPT)
+
+
+def test_paper_is_the_reference(tiny_sd: Path) -> None:
+    """Embeddings within 1e-4, the same inner steps, and the evaluations that reuse saves.
+
+    A step of Adam is as long where a gradient is all but zero, and has the sign of rounding there: a few entries of
+    a random network's embeddings may be further apart.
+    """
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    subject, steps = _subject(backbone), 5
+    theirs = speed.run_reference(backbone, subject, steps)
+    spent = backbone.forwards, backbone.backwards
+    backbone.forwards = backbone.backwards = 0
+    schedule = backbone.schedule(steps)
+    pivot = ddim_invert(backbone, schedule, subject.z_0, subject.cond)
+    done = list(optimise(backbone, schedule, pivot, subject.cond, speed.PAPER))
+    ours = torch.cat([null for _, null in done])
+    apart = (ours - theirs.null).abs()
+    assert (apart < 1e-4).float().mean() > 0.998 and apart.max() < 1e-3
+    torch.testing.assert_close(done[-1][0].z, theirs.z_0, rtol=1e-4, atol=1e-4)
+    assert (backbone.forwards, backbone.backwards) == (spent[0] - steps, spent[1])
+
+
+def test_the_reference_walks_as_diffusers_does(tiny_sd: Path) -> None:
+    scheduler = reference.ddim_scheduler(Backbone.from_pretrained(str(tiny_sd)).scheduler_config, 50)
+    theirs = reference.Reference(None, scheduler, torch.zeros(1), torch.zeros(1))
+    z, eps = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    for t in (scheduler.timesteps[0], scheduler.timesteps[-1]):
+        there = scheduler.step(eps, t, z).prev_sample
+        torch.testing.assert_close(theirs.towards_picture(z, eps, t), there)
+        torch.testing.assert_close(theirs.towards_noise(there, eps, t), z, rtol=1e-4, atol=1e-4)
+        here, before = theirs.levels(t)
+        torch.testing.assert_close(ddim_step(z, eps, here, before), there, rtol=1e-4, atol=1e-4)
+
+
+def test_the_references_weights_pile_up_gradients_and_ours_do_not(tiny_sd: Path) -> None:
+    for name, piles_up in (("reference", True), ("paper", False)):
+        backbone = Backbone.from_pretrained(str(tiny_sd))
+        backbone.unet.requires_grad_(piles_up)
+        speed.METHODS[name][0](backbone, _subject(backbone), 1)
+        assert (backbone.unet.conv_in.weight.grad is not None) == piles_up
+
+
+def test_times_of_parts_follow_the_counts(tiny_sd: Path) -> None:
+    """A unit of one second each turns seconds into evaluations."""
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    units = SimpleNamespace(forward=1.0, pair=2.0, gradient=2.0)
+    for settings, pairs, run in (
+        (speed.PAPER, 0, speed.METHODS["paper"][0]),
+        (speed.DEFAULT, 0, speed.METHODS["default"][0]),
+        (speed.PAPER, 3, speed.run_reference),
+    ):
+        backbone.forwards = backbone.backwards = 0
+        run(backbone, _subject(backbone), 3)
+        seconds = speed.seconds_of(units, replace(settings, steps=3), backbone.backwards, pairs)
+        assert seconds == backbone.forwards + backbone.backwards
+
+
+def test_a_whole_comparison_runs_and_writes(
+    tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", str(tiny_sd), "--pictures", "1", "--methods", "default"]
+    assert speed.main([*options, "--out", str(tmp_path / "speed")]) == 0
+    assert "| ours, the default |" in capsys.readouterr().out
+    (found,) = json.loads((tmp_path / "speed.json").read_text())["methods"]
+    t, n = speed.DEFAULT.steps, speed.DEFAULT.inner_steps
+    assert 2 * t <= found["forwards"][0] <= 2 * t + 2 + n * t
+    assert found["backwards"][0] <= n * t
+    assert "| ours, the default |" in (tmp_path / "speed.md").read_text()
