@@ -501,6 +501,6 @@ def _checked(benchmark: Benchmark) -> Benchmark:
         kept.append(task)
     benchmark.tasks = kept
     if not kept:
-        first = f"; the first: {benchmark.problems[0]}" if benchmark.problems else ""
+        first = f"; the first: {' '.join(benchmark.problems[0].split())}" if benchmark.problems else ""
         raise UserError(f"{benchmark.source} has no usable entry ({len(benchmark.problems)} skipped{first})")
     return benchmark

@@ -586,8 +586,8 @@ def evaluate(
     Raises:
         UserError: Nothing to measure, wrong choices, or an output folder begun with others.
     """
-    if backbone is None:
-        check_model(settings.model.pretrained, variant=settings.model.variant)  # before anything is drawn
+    if backbone is None and settings.data.benchmark == "farmyard":  # before anything is drawn
+        check_model(settings.model.pretrained, variant=settings.model.variant)
     benchmark = open_benchmark(settings.data, settings.output)
     tasks = benchmark.limited(settings.data.limit, settings.data.edit_types)
     backbone = backbone or load_backbone(settings.model)

@@ -25,7 +25,7 @@ BOX_METRICS = (
 
 
 def contact_sheet(store: Store, rows: Sequence[Row], tile: int = 128) -> Image.Image:
-    """A row a picture: source, true answer where known, then every method and way of editing.
+    """A row a picture: source, true answer where known, then each way of editing by every method.
 
     Args:
         store: Where the pictures lie.
@@ -33,7 +33,8 @@ def contact_sheet(store: Store, rows: Sequence[Row], tile: int = 128) -> Image.I
         tile: Side of one picture on the sheet in pixels.
     """
     names = list(dict.fromkeys(row.picture for row in rows))[:SHEET_ROWS]
-    outputs = list(dict.fromkeys((row.editing, row.method) for row in rows))
+    ways = list(dict.fromkeys(row.editing for row in rows))
+    outputs = sorted(dict.fromkeys((row.editing, row.method) for row in rows), key=lambda o: ways.index(o[0]))
     columns = ["source", "truth", *(f"{method}-{editing}" for editing, method in outputs)]
     columns = [c for c in columns if any(store.picture(n, c).is_file() for n in names)]
     head = 28

@@ -212,6 +212,7 @@ def _json(results: Results) -> str:
         for kind in kinds
     }
     document = {
+        "edits": len({row.picture for row in results.rows}),
         "choices": results.choices,
         "definitions": {m.name: m.definition for m in METRICS if m.name in results.metrics},
         "absent": results.absent,

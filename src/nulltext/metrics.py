@@ -241,9 +241,9 @@ class ClipScorer:
         place = str(FARMYARD_CLIP) if pretrained == "farmyard" else pretrained
         if pretrained == "farmyard" and not FARMYARD_CLIP.is_dir():
             raise OSError(f"the farmyard's CLIP is not in {FARMYARD_CLIP}")
-        model = CLIPModel.from_pretrained(place, dtype=torch.float32).to(device)
+        model: Any = CLIPModel.from_pretrained(place, dtype=torch.float32)
         tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place))
-        return cls(model, tokenizer, pretrained, *_pixel_statistics(place))
+        return cls(model.to(device), tokenizer, pretrained, *_pixel_statistics(place))
 
     def image_features(self, pictures: Tensor) -> Tensor:
         """Unit image embeddings.
@@ -281,13 +281,13 @@ def _tokenizer_place(place: str) -> str:
 
 
 def _pixel_statistics(place: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation that the model's own preprocessor names, or OpenAI's."""
+    """Mean and deviation that the model's own preprocessor names, or OpenAI's; the farmyard's reads [-1, 1]."""
     from transformers.utils import cached_file
 
     try:
         found = cached_file(place, "preprocessor_config.json")
     except OSError:
-        return CLIP_MEAN, CLIP_STD
+        return ((0.5,) * 3, (0.5,) * 3) if Path(place) == FARMYARD_CLIP else (CLIP_MEAN, CLIP_STD)
     config = json.loads(Path(str(found)).read_text())
     return config.get("image_mean", CLIP_MEAN), config.get("image_std", CLIP_STD)
 
@@ -327,7 +327,7 @@ class StructureScorer:
         """
         from transformers import ViTModel
 
-        model = ViTModel.from_pretrained(pretrained, add_pooling_layer=False, dtype=torch.float32)
+        model: Any = ViTModel.from_pretrained(pretrained, add_pooling_layer=False, dtype=torch.float32)
         return cls(model.to(device), pretrained)
 
     def self_similarity(self, pictures: Tensor, peak: float = 1.0) -> Tensor:

@@ -13,6 +13,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class SceneEdit:
     after: Scene
     blended_word: str
     instruction: str
+    everywhere: bool = False
+    """Whether every pixel is to change, whatever a few of them happen to do."""
 
 
 def _other(draws: random.Random, known: tuple[Any, ...], *taken: Any) -> Any:
@@ -123,7 +126,7 @@ def _background(scene: Scene, draws: random.Random) -> SceneEdit:
 
 def _style(scene: Scene, draws: random.Random) -> SceneEdit:
     style = "drawing" if scene.style == "photo" else "photo"
-    return SceneEdit(scene, replace(scene, style=style), "", f"make it a {style}")
+    return SceneEdit(scene, replace(scene, style=style), "", f"make it a {style}", everywhere=True)
 
 
 def _random(scene: Scene, draws: random.Random) -> SceneEdit:
@@ -194,15 +197,17 @@ def write_farmyard_benchmark(folder: Path, progress: Callable[[int, int], None] 
         path = f"{kind}_{counts[kind]}/{i:012d}.png"
         entries[f"{i:012d}"] = _entry(path, kind, edit)
         for scene, where in ((edit.before, path), (edit.after, f"counterfactual/{path}")):
-            picture = draw(scene, PIE_SIDE)
-            write_atomically(
-                folder / "annotation_images" / where, lambda p, picture=picture: picture.save(p, "PNG")
-            )
+            save = partial(draw(scene, PIE_SIDE).save, format="PNG")
+            write_atomically(folder / "annotation_images" / where, save)
         if progress:
             progress(i + 1, len(edits))
-    write_atomically(mapping, lambda p: p.write_text(json.dumps(entries, indent=1) + "\n"))
-    write_atomically(stamp, lambda p: p.write_text(f"{VERSION}\n"))
+    for file, text in ((mapping, json.dumps(entries, indent=1)), (stamp, str(VERSION))):
+        write_atomically(file, partial(_write_line, text=text))
     return folder
+
+
+def _write_line(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _entry(path: str, kind: str, edit: SceneEdit) -> dict[str, Any]:
@@ -221,7 +226,12 @@ def _entry(path: str, kind: str, edit: SceneEdit) -> dict[str, Any]:
 
 
 def true_mask(edit: SceneEdit) -> np.ndarray:
-    """Where the two drawings differ, bool (512, 512), in whole cells: one changed pixel changes its cell."""
+    """Where the two drawings differ, bool (512, 512), in whole cells: one changed pixel changes its cell.
+
+    A change of style has no background: its mask is the whole picture.
+    """
+    if edit.everywhere:
+        return np.ones((PIE_SIDE, PIE_SIDE), dtype=bool)
     changed = changed_pixels(edit.before, edit.after, PIE_SIDE)
     cells = changed.reshape(PIE_SIDE // CELL, CELL, PIE_SIDE // CELL, CELL).any(axis=(1, 3))
     return cells.repeat(CELL, 0).repeat(CELL, 1)
