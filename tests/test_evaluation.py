@@ -134,7 +134,6 @@ def test_methods_are_what_they_say(finished, backbone):
         for m in METHODS
     }
     assert away["direct"] < 1e-6 < away["generated"]  # one rounding of a batched forward at most
-    assert away["null_text"] <= away["ddim"]
     seconds = {m: results.summary(m, "reconstruction", "unet_evaluations").mean for m in METHODS}
     steps, inner = 4, 2
     pivot = steps
@@ -197,7 +196,7 @@ def nearly_equal(a, b):
 
 def test_another_choice_is_refused_by_name(finished, folder, backbone):
     _, store = finished
-    with pytest.raises(UserError, match=r"another seed.*--output"):
+    with pytest.raises(UserError, match=r"seed 1234, not 7;.*--output"):
         evaluate(settings(folder, store.folder, seed=7), backbone, Judge())
 
 

@@ -73,6 +73,15 @@ class ModelSettings(InversionSettings):
         variant: Which weight files to take, such as fp16.
         learning_rate: Adam's, in the inner loop; 0.01 as in the paper.
         size: Side of the pictures in pixels; the model's own by default.
+        steps: T, the DDIM steps; 50 in the paper.
+        inner_steps: N, at most so many optimiser steps a timestep; 10 in the paper.
+        guidance_scale: Weight w of classifier-free guidance; 7.5 as in the paper.
+        start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between.
+        fixed_point_iterations: Refinements of each step of the pivot; 0 is plain DDIM inversion (paper).
+        learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
+        tolerance: A loss below it needs no (further) inner step; 0 in the paper.
+        early_stop_loss: Timestep i's inner loop ends below early_stop_loss + early_stop_growth * i; 0 never.
+        early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
     """
 
     pretrained: str = "farmyard"

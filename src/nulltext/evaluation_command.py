@@ -48,7 +48,8 @@ def test_command(
         edit: Prompt-to-Prompt's settings.
         metrics: The models behind the metrics.
         methods: generated, ddim, null_text, negative_prompt, direct: some of them, with commas between.
-        editing: plain, prompt_to_prompt, or both; the reconstruction is always measured.
+        editing: plain, prompt_to_prompt, default (what `edit` does with no more than the prompt): some of them;
+            the reconstruction is always measured.
         batch_size: Pictures inverted at once.
         seed: Of the noise for generated pictures; inversion and editing know no chance.
         output: Folder for records, pictures, tables and TensorBoard's events.

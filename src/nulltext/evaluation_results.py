@@ -148,11 +148,7 @@ class Store:
                 found = json.loads(path.read_text())
             except ValueError as error:
                 raise UserError(f"{path} is damaged; delete {folder} or choose another --output") from error
-            differing = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
-            if differing:
-                raise UserError(
-                    f"{folder} was begun with another {', '.join(differing)}; choose another --output, or delete it"
-                )
+            _refuse_others(folder, _flat(found), _flat(wanted))
         else:
             write_atomically(path, lambda p: _write(p, json.dumps(wanted, indent=2) + "\n"))
 
@@ -171,6 +167,28 @@ class Store:
     def picture(self, name: str, what: str) -> Path:
         """Where a picture of an edit lies."""
         return self.pictures / name / f"{what}.png"
+
+
+def _flat(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested choices under dotted names, as on the command line."""
+    flat: dict[str, Any] = {}
+    for key, value in choices.items():
+        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Stop where the choices differ by more than the hardware: a benchmark may move house."""
+    differing = [
+        f"{name} {found.get(name)!r}, not {wanted.get(name)!r}"
+        for name in dict.fromkeys([*wanted, *found])
+        if name != "hardware" and found.get(name) != wanted.get(name)
+    ]
+    if differing:
+        more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
+        raise UserError(
+            f"{folder} was begun with {'; '.join(differing[:3])}{more}; choose another --output, or delete it"
+        )
 
 
 def _write(path: Path, text: str) -> None:
