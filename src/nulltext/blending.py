@@ -142,13 +142,16 @@ def read_mask(path: Path, picture: tuple[int, int], latent: tuple[int, int]) -> 
     import numpy as np
     from PIL import Image
 
+    from nulltext.pictures import decode
+
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"cannot read the mask {path}: no such file; give a picture, white where to edit")
     try:
-        with Image.open(path) as image:
-            gray = image.convert("L")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        reason = "no such file" if not Path(path).exists() else str(error).splitlines()[0]
+        gray = decode(path)[0].convert("L")
+    except (OSError, ValueError, UserError) as error:
         raise UserError(
-            f"cannot read the mask {path}: {reason}; give a picture, white where to edit"
+            f"cannot read the mask {path}: {error}; give a picture, white where to edit"
         ) from None
     if (gray.height, gray.width) != picture:
         warnings.warn(

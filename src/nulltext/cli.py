@@ -57,9 +57,8 @@ def main(args: list[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a name that is no UTF-8 must not end the run that prints it
+        if isinstance(stream, io.TextIOWrapper):
+            # a name that is no UTF-8 must not end the run that prints it
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it advises to install torchvision
     try:

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from nulltext.errors import UserError
-from nulltext.finished import finished_names
+from nulltext.finished import finished_names, will_say
 from nulltext.pictures import (
     MAX_PIXELS,
     SUFFIXES,
@@ -92,7 +92,7 @@ class PictureData(LightningDataModule):
         self.image = [] if image is None else [image] if isinstance(image, str | Path) else list(image)
         self.prompt = prompt
         self.crop = crop
-        self.size = tuple(size) if isinstance(size, list | tuple) else size
+        self.size = (size[0], size[1]) if isinstance(size, list | tuple) else size
         self.captioner = captioner
         self.batch_size = batch_size
         self.max_pixels = max_pixels
@@ -111,6 +111,8 @@ class PictureData(LightningDataModule):
         Raises:
             UserError: A setting is wrong, there is no picture, or none of them can be used.
         """
+        if self.trainer is not None:
+            self.trainer.fit_loop.max_epochs = -1  # else Lightning refuses a checkpoint of the second group
         if self.sources:
             return
         self._check_settings()
@@ -168,9 +170,9 @@ class PictureData(LightningDataModule):
         Raises:
             UserError: The size does not suit the model.
         """
-        backbone = self.trainer.lightning_module.backbone  # type: ignore[union-attr]
-        size = self.size or backbone.default_size
-        return Frame(self.crop, size, backbone.vae_scale_factor)  # type: ignore[arg-type]
+        module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
+        size = self.size or module.backbone.default_size
+        return Frame(self.crop, size, module.backbone.vae_scale_factor)
 
     def train_dataloader(self) -> "TimestepLoader":
         """Plans the groups, one an epoch, and sets the number of epochs to theirs.
@@ -193,8 +195,18 @@ class PictureData(LightningDataModule):
         """The groups that are left to do, all of one size each; an unfinished one of a checkpoint first, whole."""
         frame = self.frame()
         fitting = [source for source in self.sources if self._fits(source, frame)]
-        wanted = {source.name: self._facts(source, frame, module) for source in fitting}
-        done, taken = finished_names(run_folder(self.trainer), wanted)
+        wanted = {
+            s.name: will_say(
+                module.backbone,
+                module.settings,
+                s.sha256,
+                s.prompt,
+                frame.target(s.size[1], s.size[0]),
+                frame.crop,
+            )
+            for s in fitting
+        }
+        done, taken = finished_names(run_folder(module.trainer), wanted)
         sources = [
             replace(source, name=f"{source.name}-{source.sha256[:8]}") if source.name in taken else source
             for source in fitting
@@ -223,18 +235,6 @@ class PictureData(LightningDataModule):
             return False
         return True
 
-    def _facts(self, source: Source, frame: Frame, module: Any) -> dict[str, Any]:
-        """What the picture's inversion will say of itself; see ``finished.DECIDING``."""
-        return {
-            "source_sha256": source.sha256,
-            "prompt": source.prompt,
-            "size": list(frame.target(source.size[1], source.size[0])),
-            "crop": frame.crop,
-            "fingerprint": module.backbone.fingerprint,
-            "timesteps": module.schedule.timesteps.tolist(),
-            "settings": asdict(module.settings),
-        }
-
     def pictures(self, group: int) -> tuple[Picture, ...]:
         """The pictures of a group, with their pixels; those that broke since they were checked are left out."""
         found: list[Picture] = []
@@ -246,7 +246,7 @@ class PictureData(LightningDataModule):
                     raise
                 self.broken.append((str(source.path), str(error)))
         if not found and self.trainer is not None:
-            self.trainer.lightning_module.cursor.zero_()  # type: ignore[operator, union-attr]
+            self.trainer.lightning_module.cursor.zero_()  # type: ignore[operator]
         return tuple(found)
 
     def _read(self, source: Source) -> Picture:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nulltext.artifact import read_facts
 from nulltext.errors import UserError
+
+if TYPE_CHECKING:
+    from nulltext.backbone import Backbone
+    from nulltext.inversion import InversionSettings
 
 ARTIFACT = "inversion.safetensors"
 DECIDING = ("source_sha256", "prompt", "size", "crop", "fingerprint", "timesteps", "settings")
@@ -46,6 +51,40 @@ def finished_names(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) -> tup
         and made[name].get("source_sha256") not in (None, facts["source_sha256"])
     }
     return done, taken
+
+
+def will_say(
+    backbone: Backbone,
+    settings: InversionSettings,
+    sha256: str,
+    prompt: str,
+    size: tuple[int, int],
+    crop: str,
+) -> dict[str, Any]:
+    """What the inversion of a picture will say of itself, as far as ``DECIDING`` asks.
+
+    Args:
+        backbone: The model.
+        settings: The choices of the inversion.
+        sha256: Of the picture's file.
+        prompt: What it shows.
+        size: (height, width) in pixels that it is brought to.
+        crop: The rule by which it is cut.
+    """
+    return {
+        "source_sha256": sha256,
+        "prompt": prompt,
+        "size": list(size),
+        "crop": crop,
+        "fingerprint": backbone.fingerprint,
+        "timesteps": backbone.schedule(settings.steps).timesteps.tolist(),
+        "settings": asdict(settings),
+    }
+
+
+def is_finished(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether an inversion is there and says of itself what is wanted."""
+    return path.is_file() and _key(_facts(path)) == _key(facts)
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,13 @@ def _quieten() -> None:
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+    threading.excepthook = _show_thread_error
+
+
+def _show_thread_error(arguments: Any) -> None:
+    """TensorBoard's writing thread hands its error over to the main thread, which says it in one line."""
+    if not issubclass(arguments.exc_type, OSError):
+        threading.__excepthook__(arguments)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -439,8 +439,9 @@ class Inversion:
             UserError: No such file, a damaged one, one that nulltext did not write, or a newer format.
         """
         facts, tensors = read_artifact(Path(path))
+        values: dict[str, Any] = {**facts, **tensors, "size": tuple(facts["size"])}
         try:
-            return cls(**tensors, **{**facts, "size": tuple(facts["size"])})
+            return cls(**values)
         except TypeError as error:
             raise UserError(f"{path} is not an inversion ({error}); make it again with fit") from None
 

@@ -86,6 +86,10 @@ class IndependentStrategy(DDPStrategy):
         """Every rank saves its own, not only the first."""
         self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
+        """A rank decides for itself."""
+        return decision
+
     def _join_run(self) -> None:
         """Makes all ranks write to the folder that the first rank claims."""
         assert self.lightning_module is not None

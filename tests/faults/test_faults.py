@@ -1,0 +1,321 @@
+"""Whatever happens to a run, what is there is whole, and a restart brings the rest, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROMPT
+from PIL import Image
+
+from nulltext.checkpoints import read_checkpoint
+from nulltext.errors import UserError
+from nulltext.inversion import Inversion
+from nulltext.runs import RunFolder
+
+sys.path.insert(0, str(Path(__file__).parent))
+from forge import ROOT, Forge
+
+SETTINGS = ["--model.steps", "4", "--model.inner_steps", "2", "--curves.images_every", "2"]
+LAST = "lightning_logs/version_0/checkpoints/last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    forge = Forge(tmp_path_factory.mktemp("forge") / "output.txt")
+    yield forge
+    forge.close()
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures and one that is broken."""
+    folder = tmp_path_factory.mktemp("farm")
+    for k in range(3):
+        pixels = np.random.default_rng(k).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"picture{k}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    return folder
+
+
+def fit(model: Path, farm: Path, *more: Any) -> list[Any]:
+    return [
+        "fit",
+        "--model.pretrained",
+        model,
+        "--data.image",
+        farm,
+        "--data.prompt",
+        PROMPT,
+        *SETTINGS,
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(
+    forge: Forge, tiny_sd: Path, farm: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The artifacts of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    ran = forge.run(folder, *fit(tiny_sd, farm))
+    assert ran.code == 1 and "broken.png" in ran.output, ran.output  # 1: a picture could not be used
+    found = artifacts(folder)
+    assert sorted(found) == ["picture0", "picture1", "picture2"]
+    return found
+
+
+def artifacts(folder: Path) -> dict[str, bytes]:
+    """The inversions of all runs below a folder, by the picture's name."""
+    return {
+        path.parent.name: path.read_bytes()
+        for path in folder.glob("lightning_logs/*/*/inversion.safetensors")
+    }
+
+
+def check_every_file(run: Path) -> None:
+    """Reads whatever a run has left so far; hidden files are those that were being written."""
+    for path in run.rglob("*"):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        if path.suffix == ".png":
+            Image.open(path).load()
+        elif path.suffix == ".safetensors":
+            Inversion.load(path)
+        elif path.suffix == ".ckpt":
+            read_checkpoint(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".csv":
+            assert all(None not in row.values() for row in csv.DictReader(path.open()))
+
+
+def go_on(folder: Path) -> list[str]:
+    return ["--ckpt_path", "last"] if (folder / LAST).is_file() else []
+
+
+def kill_often(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], room: Path, kills: int
+) -> int:
+    """Kills and restarts until it has been done so often and the last run is whole; returns the number of runs."""
+    moments = random.Random(0)
+    done = rounds = 0
+    while done < kills:
+        rounds += 1
+        folder = room / f"round{rounds}"
+        folder.mkdir()
+        while True:
+            after = moments.uniform(0.05, 2.5) if done < kills else None
+            ran = forge.run(folder, *fit(tiny_sd, farm, *go_on(folder)), after=after)
+            for run in folder.glob("lightning_logs/*"):
+                check_every_file(run)
+            if ran.code != -signal.SIGKILL:
+                break
+            done += 1
+        assert ran.code == 1, ran.output
+        assert artifacts(folder) == whole
+        rows = list(csv.DictReader((folder / LAST).parents[1].joinpath("metrics.csv").open()))
+        assert [row["name"] for row in rows] == sorted(whole)
+    return rounds
+
+
+def test_killed_at_random_and_restarted_it_ends_bit_for_bit(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    kill_often(forge, tiny_sd, farm, whole, tmp_path, kills=4)
+
+
+@pytest.mark.slow
+def test_killed_a_hundred_times(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    rounds = kill_often(forge, tiny_sd, farm, whole, tmp_path, kills=100)
+    print(f"100 SIGKILLs in {rounds} runs of 3 pictures, {time.monotonic() - started:.0f} s")
+
+
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_its_code_and_it_says_how_to_go_on(
+    by: int, code: int, forge: Forge, tiny_sd: Path, farm: Path, tmp_path: Path
+) -> None:
+    words = fit(tiny_sd, farm, "--model.steps", "100")
+    ran = forge.run(tmp_path, *words, when=tmp_path / LAST, by=by)
+    assert ran.code == code and "Traceback" not in ran.output, ran.output
+    assert f"--ckpt_path {LAST}" in ran.output
+    read_checkpoint(tmp_path / LAST)
+
+
+def test_a_finished_folder_is_not_done_again_even_if_its_files_were_renamed(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for k in range(2):
+        (pictures / f"picture{k}.png").write_bytes((farm / f"picture{k}.png").read_bytes())
+    assert forge.run(tmp_path, *fit(tiny_sd, pictures)).code == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("inversion.safetensors")}
+    (pictures / "picture0.png").rename(pictures / "sheep.png")
+    (pictures / "picture0.png").write_bytes(
+        (farm / "picture2.png").read_bytes()
+    )  # another under the old name
+    ran = forge.run(tmp_path, *fit(tiny_sd, pictures, "--ckpt_path", "last"))
+    assert ran.code == 0, ran.output
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("inversion.safetensors")}
+    assert before.items() < after.items() and len(after) == 3
+    assert sorted(artifacts(tmp_path).values()) == sorted(whole.values())
+
+
+def test_what_was_deleted_from_a_run_is_made_again_and_nothing_else(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert forge.run(tmp_path, *fit(tiny_sd, farm)).code == 1
+    run = tmp_path / "lightning_logs/version_0"
+    before = {path.parent.name: path.stat().st_mtime_ns for path in run.glob("*/inversion.safetensors")}
+    (run / "picture1/inversion.safetensors").unlink()
+    (run / "picture2/inversion.safetensors").write_bytes(b"damaged")
+    ran = forge.run(tmp_path, *fit(tiny_sd, farm, "--ckpt_path", "last"))
+    assert ran.code == 1 and artifacts(tmp_path) == whole, ran.output
+    assert (run / "picture0/inversion.safetensors").stat().st_mtime_ns == before["picture0"]
+
+
+def small_disk(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], folder: Path, step: int
+) -> int:
+    """Gives the run a little more disk each time it fails for want of it; returns how often it did."""
+    if not forge.can_mount:
+        pytest.skip("this system lets nobody mount a disk of their own")
+    forge.mount(folder, kilobytes=step)
+    size, failures = step, 0
+    while True:
+        there = forge.files(folder)
+        more = ["--ckpt_path", "last"] if LAST in there else []
+        ran = forge.run(folder, *fit(tiny_sd, farm, *more))
+        if ran.code == 1:
+            break
+        assert ran.code == 2 and len(ran.lines) == 1 and "Traceback" not in ran.output, ran.output
+        size, failures = size + step, failures + 1
+        forge.remount(folder, f"size={size}k")
+    found = {
+        Path(path).parent.name: bytes.fromhex(content)
+        for path, content in forge.files(folder).items()
+        if path.endswith("/inversion.safetensors")
+    }
+    assert found == whole
+    return failures
+
+
+def test_a_full_disk_is_one_line_and_a_larger_one_brings_the_rest(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert small_disk(forge, tiny_sd, farm, whole, tmp_path, step=120) >= 3
+
+
+@pytest.mark.slow
+def test_the_disk_is_full_at_each_write_in_turn(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    failures = small_disk(forge, tiny_sd, farm, whole, tmp_path, step=24)
+    print(f"the disk was full {failures} times")
+
+
+def test_a_read_only_disk_is_one_line(forge: Forge, tiny_sd: Path, farm: Path, tmp_path: Path) -> None:
+    if not forge.can_mount:
+        pytest.skip("this system lets nobody mount a disk of their own")
+    forge.mount(tmp_path, kilobytes=1000)
+    forge.remount(tmp_path, "ro")
+    ran = forge.run(tmp_path, *fit(tiny_sd, farm))
+    assert ran.code == 2 and len(ran.lines) == 1 and "Traceback" not in ran.output, ran.output
+
+
+def devices(folder: Path, model: Path, farm: Path, *more: Any) -> subprocess.Popen:
+    words = fit(model, farm, "--trainer.devices", "2", "--trainer.accelerator", "cpu", *more)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "src"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), *map(str, words)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def children(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children")
+    return [int(word) for word in text.read_text().split()] if text.exists() else []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the rank's process in /proc")
+def test_a_dead_rank_is_named_and_one_process_brings_the_rest(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = devices(tmp_path, tiny_sd, farm)
+    own = tmp_path / "lightning_logs/version_0/checkpoints/last-1.ckpt"
+    while not own.exists() and process.poll() is None:
+        time.sleep(0.002)
+    (rank,) = children(process.pid)
+    os.kill(rank, signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert f"rank 1 of 2 (process {rank}) was ended by SIGKILL" in output
+    check_every_file(tmp_path / "lightning_logs/version_0")
+    assert 1 <= len(artifacts(tmp_path)) < 3
+    ran = forge.run(tmp_path, *fit(tiny_sd, farm, "--ckpt_path", "last"))
+    assert ran.code == 1 and artifacts(tmp_path) == whole, ran.output
+
+
+@pytest.mark.slow
+def test_two_devices_give_the_same_bits_as_one(
+    tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = devices(tmp_path, tiny_sd, farm)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and output.count("broken.png") == 1, output
+    assert artifacts(tmp_path) == whole
+    rows = list(csv.DictReader((tmp_path / "lightning_logs/version_0/metrics.csv").open()))
+    assert [row["name"] for row in rows] == ["picture0", "picture1", "picture2"]
+
+
+def test_two_runs_that_start_at_once_take_a_folder_each_and_none_joins_another(tmp_path: Path) -> None:
+    one, two = RunFolder(tmp_path), RunFolder(tmp_path)
+    assert one.folder == two.folder  # neither is there yet
+    assert one.claim() != two.claim()
+    again = RunFolder(tmp_path, one.folder)
+    with pytest.raises(UserError, match="another process is at work"):
+        again.claim()
+    one.finalize("success")
+    assert again.claim() == one.folder
+    again.finalize("success")
+    two.finalize("success")
+
+
+def test_in_batches_the_pictures_come_out_as_one_by_one(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """To what the kernels' roundings allow, which the random weights of the tiny model amplify."""
+    ran = forge.run(tmp_path, *fit(tiny_sd, farm, "--data.batch_size", "2"))
+    assert ran.code == 1, ran.output
+    for name, content in whole.items():
+        (tmp_path / "alone.safetensors").write_bytes(content)
+        alone = Inversion.load(tmp_path / "alone.safetensors")
+        batched = Inversion.load(tmp_path / f"lightning_logs/version_0/{name}/inversion.safetensors")
+        torch.testing.assert_close(batched.noise, alone.noise, atol=1e-3, rtol=0)
+        torch.testing.assert_close(batched.null_embeddings, alone.null_embeddings, atol=1e-2, rtol=0)
+        assert batched.psnr == pytest.approx(alone.psnr, abs=1e-2)
