@@ -26,7 +26,7 @@ class _Stop(RuntimeError):
 
 
 class _Probe(Callback):
-    """Keeps each group's results, saves a checkpoint after each timestep and stops where it is told to."""
+    """Keeps each group's results and saves them, then a checkpoint; stops after the timestep it is told to."""
 
     def __init__(self, folder: Path, stop_after: int = -1) -> None:
         self.folder, self.stop_after, self.done = folder, stop_after, 0
@@ -35,6 +35,8 @@ class _Probe(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
         if int(module.cursor) == module.settings.steps:
             self.results += module.results()
+            for result in self.results:
+                result.inversion.save(self.folder / result.picture.name / "inversion.safetensors")
         trainer.save_checkpoint(self.folder / "last.ckpt")
         self.done += 1
         if self.done == self.stop_after:
@@ -57,6 +59,7 @@ def _fit(
     module = NullTextInversion(str(model), **{**SETTINGS, **settings})
     data = PictureData(image=pictures, **{"prompt": PROMPT, **data_settings})
     trainer = Trainer(
+        default_root_dir=probe.folder,
         accelerator="cpu",
         devices=1,
         logger=False,
@@ -91,7 +94,7 @@ def test_the_module_does_what_the_functions_do(tiny: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 6])
 def test_a_stopped_run_is_taken_up_bit_for_bit(tiny_sd: Path, tmp_path: Path, stop_after: int) -> None:
     pictures = _pictures(tmp_path, count=2)
-    whole = _Probe(tmp_path)
+    whole = _Probe(tmp_path / "whole")
     _fit(tiny_sd, pictures, whole)
     first, second = _Probe(tmp_path, stop_after), _Probe(tmp_path)
     with pytest.raises(_Stop):
@@ -147,7 +150,7 @@ def test_finished_embeddings_serve_as_a_start(tiny_sd: Path, tmp_path: Path) -> 
     first = _Probe(tmp_path)
     _fit(tiny_sd, pictures, first, inner_steps=4, start=0.0)
     first.results[0].inversion.save(tmp_path / "inversion.safetensors")
-    again = _Probe(tmp_path)
+    again = _Probe(tmp_path / "again")
     _fit(tiny_sd, pictures, again, inner_steps=4, start=0.0, init=tmp_path / "inversion.safetensors")
     assert again.results[0].latent_mse < first.results[0].latent_mse
     with pytest.raises(UserError, match="has 4 steps"):

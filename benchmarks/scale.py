@@ -1,0 +1,116 @@
+"""What many pictures take: one process against two, and the disk that an inversion needs.
+
+    python benchmarks/scale.py --pictures 24 --broken 3 --devices 1 2
+
+Draws scenes of the farmyard into a folder, some of them broken, and runs ``fit`` on it once for each number of
+devices, one thread each. Prints the seconds of each run, whether all of them left the same bits, what an inversion
+takes on the disk, and what the reconstruction would lose if its embeddings were stored in 16 bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from nulltext.backbone import Backbone
+from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, draw, random_scene
+from nulltext.inversion import Inversion, reconstruct
+from nulltext.pictures import read_picture
+
+MAIN = Path(__file__).resolve().parents[1] / "main.py"
+FIRST_SEED = HELD_OUT_SEEDS.start + 800_000
+
+
+def draw_folder(folder: Path, pictures: int, broken: int, side: int) -> None:
+    """Scenes as PNG, each with its caption beside it; the last few are no pictures."""
+    folder.mkdir()
+    for k in range(pictures):
+        path = folder / f"scene{k:03d}.png"
+        scene = random_scene(FIRST_SEED + k)
+        path.with_suffix(".txt").write_text(caption(scene))
+        if k < pictures - broken:
+            draw(scene, side).save(path)
+        else:
+            path.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+def fit(room: Path, pretrained: str, devices: int, config: str) -> tuple[float, int, Path]:
+    """Seconds, exit code and run folder of a run on so many devices, one thread each."""
+    folder = room / f"devices{devices}"
+    folder.mkdir()
+    words = ["fit", "--config", config, "--model.pretrained", pretrained, "--data.image", str(room / "farm")]
+    words += ["--trainer.devices", str(devices), "--trainer.accelerator", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(MAIN), *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - started
+    print(done.stdout[-2000:] + done.stderr[-2000:] if done.returncode not in (0, 1) else "", end="")
+    return seconds, done.returncode, folder / "lightning_logs/version_0"
+
+
+def artifacts(run: Path) -> dict[str, bytes]:
+    """The inversions of a run by their picture's name."""
+    return {path.parent.name: path.read_bytes() for path in sorted(run.glob("*/inversion.safetensors"))}
+
+
+@torch.no_grad()
+def half_precision(run: Path, pretrained: str, room: Path) -> tuple[float, float, float]:
+    """Mean PSNR in dB with embeddings of 32 and of 16 bits, and the largest loss of a picture."""
+    backbone = Backbone.from_pretrained(pretrained)
+    pairs = []
+    for path in sorted(run.glob("*/inversion.safetensors")):
+        inversion = Inversion.load(path)
+        picture = read_picture(room / "farm" / f"{path.parent.name}.png", size=backbone.default_size)
+        reached = []
+        for nulls in (inversion.null_embeddings, inversion.null_embeddings.half().float()):
+            z = reconstruct(backbone, Inversion(**{**vars(inversion), "null_embeddings": nulls}))
+            mse = (backbone.decode_latents(z)[0] - picture.pixels).square().mean() / 4
+            reached.append(float(-10 * mse.log10()))
+        pairs.append(reached)
+    whole, half = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+    return whole, half, max(one - other for one, other in pairs)
+
+
+def main() -> None:
+    """Runs it and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pretrained", default="farmyard")
+    parser.add_argument("--config", default="nulltext.yaml")
+    parser.add_argument("--pictures", type=int, default=24)
+    parser.add_argument("--broken", type=int, default=3)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2])
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        room = Path(name)
+        draw_folder(room / "farm", words.pictures, words.broken, words.side)
+        runs = {devices: fit(room, words.pretrained, devices, words.config) for devices in words.devices}
+        first, _, run = runs[words.devices[0]]
+        expected = artifacts(run)
+        for devices, (seconds, code, folder) in runs.items():
+            same = "the same bits" if artifacts(folder) == expected else "OTHER BITS"
+            print(
+                f"{devices} devices: {seconds:.1f} s ({seconds / first:.2f} of the first), exit code {code}, "
+                f"{len(artifacts(folder))} inversions, {same}"
+            )
+        sizes = [len(content) for content in expected.values()]
+        print(f"an inversion takes {sum(sizes) / len(sizes) / 1024:.0f} KiB in fp32")
+        whole, half, worst = half_precision(run, words.pretrained, room)
+        print(
+            f"PSNR {whole:.3f} dB; with embeddings in fp16 {half:.3f} dB, a picture loses {worst:.4f} dB at most"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Many pictures in one fit: what breaks under way, what a run holds already, and the order of results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROMPT
+from lightning.pytorch import Callback, Trainer
+from PIL import Image
+
+from nulltext.callbacks import add_row, read_rows
+from nulltext.data import PictureData
+from nulltext.inversion import Inversion
+from nulltext.module import NullTextInversion
+
+
+class Keeper(Callback):
+    """Keeps each group's inversions and checkpoints, and meddles after each timestep."""
+
+    def __init__(self, folder: Path, meddle: Callable[[int, int], None] = lambda group, step: None) -> None:
+        self.folder, self.meddle = folder, meddle
+        self.made: dict[str, Inversion] = {}
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        if int(module.cursor) == module.settings.steps:
+            for result in module.results():
+                self.made[result.picture.name] = result.inversion
+                result.inversion.save(self.folder / result.picture.name / "inversion.safetensors")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        self.meddle(trainer.current_epoch, batch.step)
+
+
+def noise(path: Path, seed: int, side: int = 32) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def fit(
+    model: Path, pictures: list[Path], keeper: Keeper, ckpt: Path | None = None, **data: Any
+) -> PictureData:
+    found = PictureData(image=pictures, prompt=PROMPT, **data)
+    trainer = Trainer(
+        default_root_dir=keeper.folder,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[keeper],
+    )
+    trainer.fit(
+        NullTextInversion(str(model), steps=3, inner_steps=1), found, ckpt_path=ckpt, weights_only=True
+    )
+    return found
+
+
+@pytest.mark.parametrize("how", ["gone", "changed", "damaged"])
+def test_a_picture_that_breaks_under_way_is_reported_and_the_others_are_done(
+    tiny_sd: Path, tmp_path: Path, how: str
+) -> None:
+    pictures = [noise(tmp_path / f"{k}.png", k) for k in range(3)]
+
+    def meddle(group: int, step: int) -> None:
+        if (group, step) == (0, 1):
+            if how == "gone":
+                pictures[1].unlink()
+            elif how == "changed":
+                noise(pictures[1], seed=9)
+            else:
+                pictures[1].write_bytes(pictures[1].read_bytes()[:100])
+
+    keeper = Keeper(tmp_path / "run", meddle)
+    data = fit(tiny_sd, pictures, keeper)
+    ((place, reason),) = data.broken
+    assert place.endswith("1.png") and reason
+    whole = Keeper(tmp_path / "whole")
+    fit(tiny_sd, [pictures[0], pictures[2]], whole)
+    assert list(keeper.made) == ["0", "2"]
+    for name, inversion in whole.made.items():
+        assert torch.equal(inversion.null_embeddings, keeper.made[name].null_embeddings)
+
+
+def test_a_run_is_taken_up_in_its_third_picture_and_done_ones_are_left(tiny_sd: Path, tmp_path: Path) -> None:
+    pictures = [noise(tmp_path / f"{k}.png", k) for k in range(4)]
+
+    def meddle(group: int, step: int) -> None:
+        if (group, step) == (2, 1):
+            raise RuntimeError("stop")
+
+    first, second, whole = (
+        Keeper(tmp_path / "run", meddle),
+        Keeper(tmp_path / "run"),
+        Keeper(tmp_path / "whole"),
+    )
+    fit(tiny_sd, pictures, whole)
+    with pytest.raises(RuntimeError, match="stop"):
+        fit(tiny_sd, pictures, first)
+    data = fit(tiny_sd, pictures, second, tmp_path / "run/last.ckpt")
+    assert data.finished == ["0", "1"] and list(second.made) == ["2", "3"]
+    for name, inversion in {**first.made, **second.made}.items():
+        assert torch.equal(inversion.null_embeddings, whole.made[name].null_embeddings)
+
+
+def test_new_pictures_join_a_finished_run_and_other_settings_do_it_again(
+    tiny_sd: Path, tmp_path: Path
+) -> None:
+    pictures = [noise(tmp_path / f"{k}.png", k) for k in range(2)]
+    fit(tiny_sd, pictures, Keeper(tmp_path / "run"))
+    more = [noise(tmp_path / "-first.png", 5), *pictures]
+    again = Keeper(tmp_path / "run")
+    assert fit(tiny_sd, more, again, tmp_path / "run/last.ckpt").finished == ["0", "1"]
+    assert list(again.made) == ["-first"]
+    other = Keeper(tmp_path / "run")
+    assert fit(tiny_sd, pictures, other, size=48).finished == []
+    assert sorted(other.made) == ["0", "1"]
+
+
+def test_rows_stand_in_the_order_of_the_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    for name in ("b", "other", "c", "a", "b"):
+        add_row(path, {"name": name, "psnr": 1.0}, order=["a", "b", "c"])
+    assert [row["name"] for row in read_rows(path)] == ["a", "b", "c", "other"]
