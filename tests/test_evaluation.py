@@ -295,7 +295,14 @@ def test_the_published_settings_stand_in_their_config():
     from nulltext.cli import find_config
 
     chosen = yaml.safe_load(find_config("pie_bench").read_text())
-    assert chosen["edit"] == {"cross_steps": 0.4, "self_steps": 0.6, "equalizer": 2.0, "blend": True}
+    assert chosen["edit"] == {
+        "cross_steps": 0.4,
+        "self_steps": 0.6,
+        "equalizer": 2.0,
+        "blend": True,
+        "threshold": 0.3,
+        "max_pool": 3,
+    }
     assert (
         chosen["model"]["steps"] == 50 and chosen["model"]["guidance_scale"] == 7.5 and chosen["seed"] == 1234
     )

@@ -126,12 +126,16 @@ class EditSettings:
         self_steps: Part of the steps during which self-attention comes from the source.
         equalizer: Weight of the target's blended word.
         blend: Whether changes are kept to where the blended words are.
+        threshold: The part of an attention map's maximum over which a place belongs to a blended word.
+        max_pool: Side of the neighbourhood by which that place grows, in positions of the map, odd.
     """
 
     cross_steps: float = 0.4
     self_steps: float = 0.6
     equalizer: float = 2.0
     blend: bool = True
+    threshold: float = 0.3
+    max_pool: int = 3
 
 
 @dataclass(frozen=True)
@@ -401,6 +405,8 @@ class Evaluator:
             self_replace=chosen.self_steps,
             equalizer={words[1]: chosen.equalizer} if words else {},
             local_blend=list(words) if words and chosen.blend else None,
+            threshold=chosen.threshold,
+            max_pool=chosen.max_pool,
             start=BLEND_START,
             guidance_scale=self.inversion.guidance_scale,
             null="learned",
