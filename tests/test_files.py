@@ -60,3 +60,15 @@ def test_a_full_disk_is_the_users_error_and_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="No space left on device"):
         write_atomically(tmp_path / "file.txt", full)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path):
+    for name in (".a.12345678.png", ".other.12345678.png", ".a.12345678.txt", "a.12345678.png"):
+        (tmp_path / name).write_text("left")
+    write_atomically(tmp_path / "a.png", lambda temporary: temporary.write_text("whole"))
+    assert sorted(os.listdir(tmp_path)) == [
+        ".a.12345678.txt",
+        ".other.12345678.png",
+        "a.12345678.png",
+        "a.png",
+    ]

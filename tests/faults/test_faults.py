@@ -117,7 +117,7 @@ def kill_often(
         folder = room / f"round{rounds}"
         folder.mkdir()
         while True:
-            after = moments.uniform(0.05, 2.5) if done < kills else None
+            after = moments.uniform(0.05, 1.3) if done < kills else None
             ran = forge.run(folder, *fit(tiny_sd, farm, *go_on(folder)), after=after)
             for run in folder.glob("lightning_logs/*"):
                 check_every_file(run)
@@ -291,6 +291,25 @@ def test_two_devices_give_the_same_bits_as_one(
     assert artifacts(tmp_path) == whole
     rows = list(csv.DictReader((tmp_path / "lightning_logs/version_0/metrics.csv").open()))
     assert [row["name"] for row in rows] == ["picture0", "picture1", "picture2"]
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_started_agree_on_a_folder(
+    tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    words = ["--standalone", "--nproc_per_node", "2", str(ROOT / "main.py")]
+    words += map(str, fit(tiny_sd, farm, "--trainer.devices", "2", "--trainer.accelerator", "cpu"))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *words],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0  # a picture is broken, which torchrun calls a failure
+    assert artifacts(tmp_path) == whole, done.stdout + done.stderr
+    assert [run.name for run in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
 
 
 def test_two_runs_that_start_at_once_take_a_folder_each_and_none_joins_another(tmp_path: Path) -> None:
