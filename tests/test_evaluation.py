@@ -12,18 +12,10 @@ from nulltext.backbone import Backbone
 from nulltext.benchmarks import read_picture
 from nulltext.cli import main
 from nulltext.errors import UserError
-from nulltext.evaluation import (
-    METHODS,
-    DataSettings,
-    Evaluator,
-    ModelSettings,
-    Settings,
-    as_saved,
-    evaluate,
-    open_benchmark,
-)
+from nulltext.evaluation import Evaluator, as_saved, evaluate, gather_sources, open_benchmark
 from nulltext.evaluation_command import test_command as run_command
 from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
+from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
 from nulltext.metrics import Judge
 
 WAYS = ("reconstruction", "plain", "prompt_to_prompt", "default")
@@ -149,8 +141,6 @@ def test_the_source_prompt_as_target_is_the_reconstruction(backbone, folder, tmp
     chosen = settings(folder, tmp_path, editing=("plain",))
     evaluator = Evaluator(backbone, Judge(), chosen, Store(tmp_path, {}))
     task = open_benchmark(chosen.data, tmp_path).tasks[0]
-    from nulltext.evaluation import gather_sources
-
     (source,) = gather_sources([replace(task, target_prompt=task.prompt)], evaluator.size, [])
     evaluator.run([source])
     for method in METHODS:

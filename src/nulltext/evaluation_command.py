@@ -9,7 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nulltext.errors import UserError
-from nulltext.evaluation import (
+from nulltext.evaluation import evaluate
+from nulltext.evaluation_figures import write_figures
+from nulltext.evaluation_results import write_results
+from nulltext.evaluation_settings import (
     METHODS,
     WAYS,
     DataSettings,
@@ -19,10 +22,7 @@ from nulltext.evaluation import (
     ModelSettings,
     Settings,
     Way,
-    evaluate,
 )
-from nulltext.evaluation_figures import write_figures
-from nulltext.evaluation_results import write_results
 from nulltext.parsing import run_function
 
 LISTS = ("--methods", "--editing", "--data.edit_types")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def write_figures(results: Results, store: Store) -> list[str]:
     for kind in kinds:
         rows = [row for row in results.rows if row.edit_type == kind]
         sheet = contact_sheet(store, rows)
-        write_atomically(store.folder / "sheets" / f"{kind}.png", lambda p, sheet=sheet: sheet.save(p, "PNG"))
+        write_atomically(store.folder / "sheets" / f"{kind}.png", partial(sheet.save, format="PNG"))
         drawn &= box_plot(results, rows, kind, store.folder / "boxes" / f"{kind}.png")
     drawn &= box_plot(results, results.rows, "all edit types", store.folder / "boxes" / "all.png")
     _to_tensorboard(results, store.folder)
