@@ -56,7 +56,7 @@ By `python -m nulltext.farmyard evaluate`, fp32; DDIM with 50 steps:
 {figures}
 
 PSNR and SSIM are means over pictures. "Reads" is zero-shot classification by the CLIP in `clip/` against the mean
-embedding of short prompts; generated pictures are judged by the same CLIP, which has seen drawn ones only.
+embedding of a few dozen prompts; generated pictures are judged by the same CLIP, which has seen drawn ones only.
 
 ## What it cannot do
 

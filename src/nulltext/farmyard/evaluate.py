@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -295,9 +296,9 @@ def line(figure: Figure) -> str:
     return f"| {figure.name} | {figure.value:.{digits}f} {figure.unit} | {asked} | {verdict} |"
 
 
-def _read(path: Path) -> dict[str, list[object]]:
+def _read(path: Path) -> dict[str, list[Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _write(path: Path, figures: dict[str, list[object]]) -> None:
+def _write(path: Path, figures: dict[str, list[Any]]) -> None:
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

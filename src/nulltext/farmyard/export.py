@@ -4,7 +4,7 @@ import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
@@ -14,12 +14,9 @@ from nulltext.farmyard.unet import SCHEDULER_CONFIG, load_frozen
 from nulltext.farmyard.weights import CHECKSUMS, PRETRAINED, VOCABULARY
 from nulltext.farmyard.words import captions, vocabulary
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
 
-
-def assemble(work: Path) -> "StableDiffusionPipeline":
-    """The pipeline of the trained stages, in fp16."""
+def assemble(work: Path) -> Any:
+    """The `StableDiffusionPipeline` of the trained stages, in fp16."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
     frozen = load_frozen(work)
@@ -56,8 +53,10 @@ def export(work: Path, folder: Path = PRETRAINED) -> Path:
         size={"shortest_edge": 64}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     processor.save_pretrained(new / "clip")  # it reads [-1, 1], as the VAE does
-    for part in ("text_encoder", "clip"):
-        _load_as_fp32(new / part / "config.json")
+    for part in ("text_encoder", "clip", "vae", "unet"):
+        _tidy(new / part / "config.json")
+    for path in new.rglob("*.safetensors"):
+        path.chmod(0o644)  # they are written for their owner alone
     world = captions([random_scene(seed) for seed in range(WORLD_FOR_WORDS)])
     words = vocabulary(text for phrasings in world for text in phrasings)
     (new / VOCABULARY).write_text("\n".join(words) + "\n", encoding="utf-8")
@@ -70,12 +69,13 @@ def export(work: Path, folder: Path = PRETRAINED) -> Path:
     return folder
 
 
-def _load_as_fp32(config: Path) -> None:
-    """Let transformers widen fp16 files on loading, as diffusers does, so that a plain load works on any CPU."""
+def _tidy(config: Path) -> None:
+    """Drop the place of training from a config, and let transformers widen fp16 on loading, as diffusers does."""
     settings = json.loads(config.read_text(encoding="utf-8"))
+    settings.pop("_name_or_path", None)
     for part in (settings, *(value for value in settings.values() if isinstance(value, dict))):
         if "dtype" in part:
-            part["dtype"] = "float32"
+            part["dtype"] = "float32"  # else a plain load mixes fp16 and fp32, which no CPU multiplies
     config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

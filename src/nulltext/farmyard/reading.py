@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nulltext.farmyard.scene import ANIMALS, COLOURS, HATS, PLACE_PHRASES, PLACES, Scene
+from nulltext.farmyard.scene import ANIMALS, COLOURS, HATS, OBJECTS, PLACE_PHRASES, PLACES, Scene, caption
 from nulltext.metrics import ClipScorer
 
 Prompts = Callable[[str | None], list[str]]
@@ -16,11 +16,20 @@ def _a(words: str) -> str:
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
+def _whole_captions(hat: str | None) -> list[str]:
+    """Captions that leave nothing out: a shorter one says nothing of hats, these say that there is none."""
+    worlds = [(a, c, p, o) for a in ANIMALS for c, p, o in zip(COLOURS, PLACES, OBJECTS, strict=True) if o]
+    return [
+        caption(Scene(animal=animal, colour=colour, hat=hat, place=place, object=thing))
+        for animal, colour, place, thing in worlds
+    ]
+
+
 ATTRIBUTES: dict[str, tuple[tuple[str | None, ...], Prompts]] = {
     "animal": (ANIMALS, lambda animal: [f"a photo of {_a(str(animal))}", f"a drawing of {_a(str(animal))}"]),
     "colour": (COLOURS, lambda colour: [_a(f"{colour} {animal}") for animal in ANIMALS]),
     "place": (PLACES, lambda place: [f"{_a(animal)} {PLACE_PHRASES[str(place)]}" for animal in ANIMALS]),
-    "hat": (HATS, lambda hat: [_a(animal) + (f" with a {hat}" if hat else "") for animal in ANIMALS]),
+    "hat": (HATS, lambda hat: _whole_captions(hat)),
 }
 """Each attribute's values, and prompts whose mean embedding stands for a value (Radford et al., section 3.1.4)."""
 

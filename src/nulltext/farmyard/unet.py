@@ -1,7 +1,7 @@
 """The farmyard's UNet: predicts the noise in 16x16 latents under a caption, as Stable Diffusion's does."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -11,9 +11,6 @@ from nulltext.ddim import Schedule, ddim_step, guide
 from nulltext.errors import UserError
 from nulltext.farmyard.scene import ANIMALS, PLACES, Scene, caption
 from nulltext.farmyard.training import MovingAverage, adamw_and_schedule, generator_of_step, show_grid
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 SCHEDULER_CONFIG = {
     "num_train_timesteps": 1000,
@@ -28,8 +25,8 @@ SCHEDULER_CONFIG = {
 """Stable Diffusion's noise schedule."""
 
 
-def make_unet(channels: tuple[int, ...], heads: tuple[int, ...], text_width: int) -> "UNet2DConditionModel":
-    """An untrained UNet for 16x16x4 latents with cross-attention at every level: 16, 8 and 4."""
+def make_unet(channels: tuple[int, ...], heads: tuple[int, ...], text_width: int) -> Any:
+    """An untrained `UNet2DConditionModel` for 16x16x4 latents with cross-attention at every level: 16, 8 and 4."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -111,6 +108,7 @@ class FarmyardUNet(L.LightningModule):
             AttnProcessor()
         )  # on 16x16 maps the fused one's backward is slower on a CPU
         self.average = MovingAverage(self.unet, ema_decay)
+        self.alpha_bar: Tensor
         self.register_buffer("alpha_bar", DDIMScheduler(**SCHEDULER_CONFIG).alphas_cumprod, persistent=False)
 
     @torch.no_grad()

@@ -66,7 +66,7 @@ class FarmyardVAE(L.LightningModule):
 
         self.folder, self.kl_weight, self.seed = work / "vae", kl_weight, seed
         self.lr, self.steps, self.warm_up, self.flat = lr, steps, warm_up, flat
-        self.vae = AutoencoderKL(
+        self.vae: Any = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * len(channels),
             up_block_types=("UpDecoderBlock2D",) * len(channels),
             block_out_channels=tuple(channels),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nulltext.farmyard.scene import CAPTION_VARIANTS, Scene, caption
 
@@ -55,7 +55,7 @@ def train_tokenizer(texts: Iterable[str], merges: int = 400) -> "CLIPTokenizer":
         show_progress=False,
     )
     tokenizer.train_from_iterator(sorted(set(texts)), trainer)
-    pairs = [tuple(pair) for pair in _merges(tokenizer)]
+    pairs: Any = [tuple(pair) for pair in _merges(tokenizer)]  # transformers names the type list[str]
     order = dict.fromkeys([*base, *("".join(pair) for pair in pairs), BEGIN, END])
     vocab = {token: index for index, token in enumerate(order)}
     return CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=MAX_TOKENS)
