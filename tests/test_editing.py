@@ -112,9 +112,8 @@ def test_half_precision_edits_and_keeps_the_source(tiny_sd):
     same = Edit(SOURCE, kind="plain", local_blend=None)
     edits = [same, replace(same, kind="auto"), Edit(SWAP), Edit(SWAP, local_blend="hat")]
     edited = quietly(backbone, inversion, edits)
-    assert close(edited.results[0].picture, edited.reconstruction, 2)
-    error = (edited.results[1].picture - edited.reconstruction).square().mean() / 4
-    assert error < 1e-3  # 30 dB: explicit probabilities and fused attention round differently
+    for result in edited.results[:2]:  # rows of another batch, and probabilities, round differently in bf16
+        assert (result.picture - edited.reconstruction).square().mean() / 4 < 1e-3
     assert all(bool(r.picture.isfinite().all()) for r in edited.results)
 
 
@@ -320,5 +319,5 @@ def test_probes_lie_between_the_noise_and_the_texture(sd):
     schedule = backbone.schedule(50)
     steps = probe_steps(schedule)
     assert len(steps) == 6 and len(set(steps)) == 6
-    assert all(250 <= schedule.timesteps[i] <= 750 for i in steps)
-    assert probe_steps(backbone.schedule(1)) == [0]
+    assert all(400 <= schedule.timesteps[i] <= 750 for i in steps)
+    assert probe_steps(backbone.schedule(1)) == [0] * 6

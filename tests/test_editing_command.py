@@ -86,11 +86,11 @@ def test_a_sweep_gives_every_combination_and_a_grid(run):
     )
     found = [name for name in names(run) if name.startswith("sweep") and name.endswith(".png")]
     assert found == [
-        "sweep-cross_replace-0.4-self_replace-0.2-sweep.png",
         "sweep-cross_replace-0.4-self_replace-0.2.png",
         "sweep-cross_replace-0.4-self_replace-0.6.png",
         "sweep-cross_replace-0.8-self_replace-0.2.png",
         "sweep-cross_replace-0.8-self_replace-0.6.png",
+        "sweep-sweep.png",
     ]
 
 

@@ -19,41 +19,45 @@ from nulltext.ddim import Schedule
 from nulltext.errors import UserError
 
 PROBES = 6
-"""Steps at which the noise predictions of two prompts are compared."""
+"""How often the noise predictions of two prompts are compared."""
 
-PROBED_TIMESTEPS = (250, 750)
+PROBED_TIMESTEPS = (400, 750)
 """Between them layout and shapes are decided: earlier all is noise, later only texture is left."""
+
+GENEROUS = 0.8
+"""Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts ask for the same picture."""
 
 
 def probe_steps(schedule: Schedule) -> list[int]:
-    """The steps to probe, evenly spread over ``PROBED_TIMESTEPS``; the middle step where T is too small."""
+    """The steps to probe, evenly spread over ``PROBED_TIMESTEPS``, some twice where T is small."""
     low, high = PROBED_TIMESTEPS
     inside = [i for i, t in enumerate(schedule.timesteps.tolist()) if low <= t <= high]
     inside = inside or [schedule.steps // 2]
-    count = min(PROBES, len(inside))
-    return [inside[round(k * (len(inside) - 1) / max(1, count - 1))] for k in range(count)]
+    return [inside[round(k * (len(inside) - 1) / (PROBES - 1))] for k in range(PROBES)]
 
 
 @torch.no_grad()
 def noise_difference(
     backbone: Backbone,
     schedule: Schedule,
-    latents: Tensor,
+    z_0: Tensor,
     cond: TextEmbedding,
     targets: TextEmbedding,
     controls: Sequence[RowControl] = (),
 ) -> Tensor:
-    """How differently the source and the target prompts would denoise the source's own latents.
+    """How differently the source and the target prompts would denoise the source under fresh noise.
 
-    Attention control does not count, for it exists to make the two alike, except what an equalizer does.
+    As in DiffEdit (Couairon et al., arXiv 2210.11427, section 3.2), but at several noise levels, each with its own
+    noise, which is always the same. Attention control does not count, for it exists to make the two alike, except what
+    an equalizer does.
 
     Args:
         backbone: The model.
         schedule: T noise levels.
-        latents: The source's walk (T + 1, 1, 4, h, w).
+        z_0: The source's latents (1, 4, h, w).
         cond: The source prompt, one row.
         targets: The target prompts, N rows.
         controls: Their attention controls, N of them, or none.
@@ -62,7 +66,8 @@ def noise_difference(
         (N, h, w): the root mean square over channels, averaged over the probed steps.
     """
     text = TextEmbedding.cat([cond, targets])
-    size = (latents.shape[-2], latents.shape[-1])
+    size = (z_0.shape[-2], z_0.shape[-1])
+    generator = torch.Generator().manual_seed(0)
     heard = [row for row in controls if bool((row.equalizer != 1).any())]
     control = AttentionControl([_only_equalizer(row) for row in controls], size) if heard else None
     differences = []
@@ -70,7 +75,9 @@ def noise_difference(
         for i in probe_steps(schedule):
             if control is not None:
                 control.start_step(i)
-            z = latents[i].expand(len(text), *latents.shape[2:])
+            alpha_bar = schedule.alpha_from[i]
+            noise = torch.randn(z_0.shape, generator=generator).to(z_0)
+            z = (alpha_bar.sqrt() * z_0 + (1 - alpha_bar).sqrt() * noise).expand(len(text), *z_0.shape[1:])
             eps = backbone.predict_noise(z, schedule.timesteps[i], text)
             differences.append((eps[1:] - eps[:1]).square().mean(1).sqrt())  # (N, h, w)
     return torch.stack(differences).mean(0)
@@ -91,7 +98,7 @@ def automatic_mask(difference: Tensor, threshold: float | None = None, max_pool:
 
     Args:
         difference: What ``noise_difference`` gives for one prompt (h, w).
-        threshold: A part of the 97th percentile; by default Otsu's, which suits the picture.
+        threshold: A part of the 97th percentile; by default from Otsu's, which suits the picture.
         max_pool: Side of the max-pool, odd; 1 does not grow the mask.
 
     Returns:
@@ -102,7 +109,7 @@ def automatic_mask(difference: Tensor, threshold: float | None = None, max_pool:
     if scale < NOTHING:
         return torch.zeros_like(difference)
     relative = (smooth / scale).clamp(max=1)
-    cut = otsu_threshold(relative) if threshold is None else threshold
+    cut = GENEROUS * otsu_threshold(relative) if threshold is None else threshold
     return _smooth(_pool((relative > cut).float(), max_pool))
 
 

@@ -254,7 +254,7 @@ def edit(
         latents = _pivot(backbone, inversion, schedule, cond, original)
     else:
         latents = source_walk(backbone, schedule, inversion, cond, kept)
-    plans = _plan(backbone, inversion, schedule, latents, cond, wanted, attention)
+    plans = _plan(backbone, inversion, schedule, latents, cond, wanted, attention, batch_size)
     results: list[EditResult] = []
     for k in range(0, len(plans), batch_size):
         results += _run(
@@ -368,6 +368,7 @@ def _plan(
     cond: TextEmbedding,
     edits: Sequence[Edit],
     attention: Sequence[str],
+    batch_size: int,
 ) -> list[_Plan]:
     """Everything that is to be known before the walk; what is wrong is said before the long work."""
     source = tokenize(backbone.tokenizer, inversion.prompt)
@@ -380,7 +381,7 @@ def _plan(
     size = (latents.shape[-2], latents.shape[-1])
     bounds = [_bound(e, inversion.size, size, backbone.device) for e in edits]
     texts = backbone.embed_prompt([e.prompt for e in edits], inversion.size)
-    found = _automatic_masks(backbone, schedule, latents, cond, texts, edits, controls)
+    found = _automatic_masks(backbone, schedule, latents, cond, texts, edits, controls, batch_size)
     plans = []
     for k, e in enumerate(edits):
         same = targets[k].ids == source.ids and not e.equalizer
@@ -432,14 +433,17 @@ def _automatic_masks(
     texts: TextEmbedding,
     edits: Sequence[Edit],
     controls: Sequence[RowControl],
+    batch_size: int,
 ) -> list[Tensor | None]:
     """The masks of those edits that want one found; an equalizer counts as a difference between the prompts."""
     chosen = [k for k, e in enumerate(edits) if AUTO in e.blends]
     if not chosen:
         return [None] * len(edits)
-    differences = noise_difference(
-        backbone, schedule, latents, cond, texts[torch.tensor(chosen)], [controls[k] for k in chosen]
-    )
+    rows = [chosen[k : k + batch_size] for k in range(0, len(chosen), batch_size)]
+    differences = torch.cat([
+        noise_difference(backbone, schedule, latents[-1], cond, texts[torch.tensor(some)], [controls[k] for k in some])
+        for some in rows
+    ])  # fmt: skip
     found: dict[int, Tensor] = {}
     for row, k in enumerate(chosen):
         found[k] = automatic_mask(differences[row], edits[k].threshold, edits[k].max_pool)

@@ -40,8 +40,8 @@ class Job:
     path: Path  # of inversion.safetensors
     edits: list[Edit]
     swept: dict[
-        str, list[float]
-    ]  # option: its values; the edits run through all combinations, the last fastest
+        str, tuple[float, ...]
+    ]  # option: its values; the edits are all combinations, the last fastest
 
     @property
     def folder(self) -> Path:
@@ -308,9 +308,8 @@ def write_edits(
         The files, each with what it shows.
     """
     shown: list[tuple[Path, str]] = []
-    names = []
     for result in edited.results:
-        names.append(name := free_name(job.folder, _name(result.edit, job.swept)))
+        name = free_name(job.folder, _name(result.edit, job.swept))
         shown.append((_save(to_image(result.picture), job.folder / f"{name}.png"), result.edit.prompt))
         for word, attention in result.attention.items():
             path = job.folder / f"{name}-attention-{slug(word)}.png"
@@ -323,7 +322,7 @@ def write_edits(
         facts = {**_facts(result, inversion, job), **settings}
         _write(json.dumps(facts, indent=2) + "\n", job.folder / f"{name}.json")
     for sheet, label in _sheets(job, inversion, edited, original):
-        path = job.folder / f"{free_name(job.folder, names[0] + '-' + label)}.png"
+        path = job.folder / f"{free_name(job.folder, f'{_base(job.edits[0])}-{label}')}.png"
         shown.append((_save(sheet, path), f"all of them: {label}"))
         if tensorboard:
             _to_tensorboard(job.folder, path.stem, sheet)
@@ -372,7 +371,11 @@ def _facts(result: EditResult, inversion: Inversion, job: Job) -> dict[str, Any]
 
 def _name(edit: Edit, swept: Mapping[str, Any]) -> str:
     values = "".join(f"-{option}-{getattr(edit, option):g}" for option in swept)
-    return slug(edit.name or edit.prompt) + values
+    return _base(edit) + values
+
+
+def _base(edit: Edit) -> str:
+    return slug(edit.name or edit.prompt)
 
 
 def slug(text: str) -> str:
