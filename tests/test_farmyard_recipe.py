@@ -29,6 +29,7 @@ TINY = {
     "vae": ["--model.channels", "[8, 8, 8]", "--data.photo_like", "4"],
     "clip": ["--model.width", "16", "--model.text_layers", "1", "--model.vision_layers", "1"],
     "unet": ["--model.channels", "[16, 16, 16]", "--model.heads", "[2, 2, 2]", "--model.preview_every", "2"],
+    "evaluator": [],
 }
 
 
@@ -44,7 +45,7 @@ def weights(work, stage):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """All three stages, trained without a stop."""
+    """All stages, trained without a stop."""
     folder = tmp_path_factory.mktemp("work")
     for stage in TINY:
         run(stage, folder)

@@ -43,7 +43,8 @@ By `{make_again}`, with the settings in `configs/farmyard/`:
 2. the VAE, on L1, MSE and differences of neighbouring pixels, with a faint KL term;
 3. the CLIP, on captions of several lengths, half of each batch scenes that differ in the animal and little else;
 4. the UNet, on the VAE's latents and the frozen text tower, one caption in ten empty, min-SNR weighting with gamma 5;
-   what is shipped is the moving average of its weights.
+   what is shipped is the moving average of its weights;
+5. the evaluator in `clip/`: the CLIP once more, its text tower frozen, on scenes that differ in a hat or the animal.
 
 Seeds from 1,000,000 up are held out: no training sees them, and every figure below is measured on them.
 

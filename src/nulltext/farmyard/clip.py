@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nulltext.errors import UserError
 from nulltext.farmyard.data import to_pixels
 from nulltext.farmyard.scene import ANIMALS, CAPTION_VARIANTS, HELD_OUT_SEEDS, random_scene
 from nulltext.farmyard.training import adamw_and_schedule, generator_of_step
@@ -152,3 +153,43 @@ class FarmyardCLIP(L.LightningModule):
         if self.global_step >= self.steps:
             self.clip.save_pretrained(self.folder)
             self.tokenizer.save_pretrained(self.folder)
+
+
+class FarmyardEvaluator(FarmyardCLIP):
+    """Teaches a trained CLIP to see hats, with its text tower as it is: the UNet was trained on that one.
+
+    Args:
+        work: Where everything is kept; starts from its `clip`, is written to its `evaluator`.
+        lr: Learning rate at its highest.
+        steps: Optimiser steps of the whole training.
+        warm_up: Optimiser steps of linear warm-up.
+        flat: Share of the training before the learning rate falls.
+        noise: Largest deviation of the noise added to pixels.
+        seed: Seed of phrasing and noise.
+    """
+
+    def __init__(
+        self,
+        work: Path = Path("lightning_logs/farmyard"),
+        lr: float = 1e-3,
+        steps: int = 300,
+        warm_up: int = 20,
+        flat: float = 0.3,
+        noise: float = 0.15,
+        seed: int = 0,
+    ) -> None:
+        from transformers import CLIPModel
+
+        super().__init__(work, lr=lr, steps=steps, warm_up=warm_up, flat=flat, noise=noise, seed=seed)
+        if not (work / "clip" / "config.json").is_file():
+            raise UserError(
+                f"there is no CLIP in {work}; train it first: --config configs/farmyard/clip.yaml"
+            )
+        self.clip = CLIPModel.from_pretrained(work / "clip").train()
+        self.clip.text_model.requires_grad_(False)
+        self.folder = work / "evaluator"
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on what is not frozen."""
+        learned = [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
+        return adamw_and_schedule(learned, self.lr, self.steps, self.warm_up, self.flat, 0.02)

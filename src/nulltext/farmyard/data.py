@@ -80,7 +80,7 @@ def to_tensor(pictures: np.ndarray) -> Tensor:
 
 
 class StageData(L.LightningDataModule):
-    """What the three stages have in common: where data lie and how it is dealt out.
+    """What the stages have in common: where data lie and how it is dealt out.
 
     Args:
         work: Where everything is kept; drawn pictures in its `data`.
@@ -151,9 +151,9 @@ class PictureData(StageData):
 
 
 class Mixed(Order):
-    """Batches of which a share are rows of eight animals that agree in everything else that is named.
+    """Batches of which a share are scenes that agree in everything that is named but one thing, such as the animal.
 
-    Told apart only by the animal, they are the negatives from which a contrastive model learns shapes.
+    Told apart only by it, they are the negatives from which a contrastive model learns to see it.
 
     Args:
         scenes: The scenes that the indices mean.
@@ -162,6 +162,7 @@ class Mixed(Order):
         seed: With the step, the seed of the draw.
         step: Says which step comes next.
         alike: Share of such rows in a batch.
+        differing: In what they differ; each is drawn as often.
     """
 
     def __init__(
@@ -172,13 +173,10 @@ class Mixed(Order):
         seed: int,
         step: Callable[[], int],
         alike: float,
+        differing: Sequence[str] = ("animal",),
     ) -> None:
         super().__init__(len(scenes), batch_size, batches, seed, step)
-        groups: dict[tuple[str | None, ...], dict[str, list[int]]] = {}
-        for index, scene in enumerate(scenes):
-            key = (scene.colour, scene.hat, scene.place, scene.style)
-            groups.setdefault(key, {}).setdefault(scene.animal, []).append(index)
-        self.groups = list(groups.values())
+        self.groups = [like_scenes(scenes, name) for name in differing]
         self.alike = int(alike * batch_size)
 
     def batch(self, step: int) -> list[int]:
@@ -186,9 +184,20 @@ class Mixed(Order):
         rng = np.random.default_rng([self.seed, step, 1])
         like: list[int] = []
         while len(like) < self.alike:
-            group = self.groups[rng.integers(len(self.groups))]
+            groups = self.groups[rng.integers(len(self.groups))] if len(self.groups) > 1 else self.groups[0]
+            group = groups[rng.integers(len(groups))]
             like += [members[rng.integers(len(members))] for members in group.values()]
         return (like[: self.alike] + super().batch(step))[: self.batch_size]
+
+
+def like_scenes(scenes: Sequence[Scene], name: str) -> list[dict[str, list[int]]]:
+    """Groups of scenes that agree in all but one attribute; in a group, the scenes of each of its values."""
+    others = [other for other in ("animal", "colour", "hat", "place", "style") if other != name]
+    groups: dict[tuple[str | None, ...], dict[str, list[int]]] = {}
+    for index, scene in enumerate(scenes):
+        key = tuple(getattr(scene, other) for other in others)
+        groups.setdefault(key, {}).setdefault(getattr(scene, name), []).append(index)
+    return list(groups.values())
 
 
 class CaptionedPictureData(StageData):
@@ -199,7 +208,8 @@ class CaptionedPictureData(StageData):
         scenes: Number of training scenes, seeds 0 to scenes - 1.
         batch_size: Pictures in a batch.
         steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
-        alike: Share of a batch whose scenes differ in the animal and in little else.
+        alike: Share of a batch whose scenes differ in one thing and in little else.
+        differing: Which things these are.
         seed: Seed of the order.
     """
 
@@ -210,10 +220,11 @@ class CaptionedPictureData(StageData):
         batch_size: int = 192,
         steps_per_epoch: int = 100,
         alike: float = 0.5,
+        differing: tuple[str, ...] = ("animal",),
         seed: int = 0,
     ) -> None:
         super().__init__(work, scenes, batch_size, steps_per_epoch, seed)
-        self.alike = alike
+        self.alike, self.differing = alike, differing
         self.world = [random_scene(seed) for seed in range(scenes)]
 
     def make_rows(self) -> Rows:
@@ -224,7 +235,8 @@ class CaptionedPictureData(StageData):
 
     def batches(self, rows: Rows) -> Sampler[list[int]]:
         """Half at random, half hard."""
-        return Mixed(self.world, self.batch_size, self.steps_per_epoch, self.seed, self.step, self.alike)
+        mixing = (self.batch_size, self.steps_per_epoch, self.seed, self.step, self.alike, self.differing)
+        return Mixed(self.world, *mixing)
 
 
 class LatentData(StageData):

@@ -1,4 +1,4 @@
-"""What the three stages share: the learning-rate schedule, noise that survives a restart, a moving average."""
+"""What the stages share: the learning-rate schedule, noise that survives a restart, a moving average."""
 
 import math
 from collections.abc import Iterable
