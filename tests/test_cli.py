@@ -297,6 +297,13 @@ def test_a_finished_run_has_nothing_left_to_do(room, tiny_sd, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in Path("lightning_logs").rglob("*.png")}
 
 
+def test_a_run_that_its_trainer_ends_early_says_how_to_go_on(room, tiny_sd, capsys):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--trainer.limit_train_batches", "2") == 0
+    said = capsys.readouterr().out
+    assert "--ckpt_path lightning_logs/version_0/checkpoints/last.ckpt" in said and "finished" not in said
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--trainer.fast_dev_run", "true") == 0
+
+
 def test_several_words_become_one_list():
     assert gather(["--a", "1", "--data.image", "x.png", "y z.png", "--b"], "--data.image") == [
         "--a",

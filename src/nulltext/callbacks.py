@@ -103,8 +103,10 @@ class Artifacts(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what came out and what to type next."""
-        if trainer.world_size == 1:  # else the first process says it when the others are done too
-            print(closing(run_folder(trainer)), flush=True)
+        if trainer.world_size == 1 and read_rows(run_folder(trainer) / METRICS):
+            print(
+                closing(run_folder(trainer)), flush=True
+            )  # of several processes the first says it at the end
 
     def state_dict(self) -> dict[str, Any]:
         """The history of an unfinished group, so that the sheet of a resumed run shows all of it."""

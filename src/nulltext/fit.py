@@ -192,15 +192,21 @@ class FitCLI(LightningCLI):
                 f"{checkpoint} cannot be taken up ({type(error).__name__}: {str(error)[:200]}); "
                 "leave --ckpt_path out to start again"
             ) from error
+        self._say_what_is_there()
+
+    def _say_what_is_there(self) -> None:
+        """What the callbacks could not say: what was there before, what the other processes did, how to go on."""
+        folder, alone = run_folder(self.trainer), self.trainer.world_size == 1
         if self.datamodule.finished:
             print(f"nulltext: {len(self.datamodule.finished)} of these pictures were finished before")
-        if self.trainer.world_size > 1 and self.trainer.is_global_zero:
-            print(closing(run_folder(self.trainer)))
-        elif not self.code and not self._artifacts().done:
-            print(f"nulltext: {run_folder(self.trainer)} is finished; nothing was left to do")
-        last = run_folder(self.trainer) / LAST
-        if self.code and last.is_file():
-            print(f"nulltext: stopped; go on with the same command and --ckpt_path {os.path.relpath(last)}")
+        if not alone and self.trainer.is_global_zero:
+            print(closing(folder))
+        halfway = 0 < int(self.model.cursor) < self.model.settings.steps  # max_time, limit_train_batches
+        if (self.code or halfway) and (folder / LAST).is_file():
+            again = os.path.relpath(folder / LAST)
+            print(f"nulltext: stopped; go on with the same command and --ckpt_path {again}")
+        elif alone and not self.code and not halfway and not self._artifacts().done:
+            print(f"nulltext: {folder} is finished; nothing was left to do")
 
     def _own_checkpoint(self, path: str | None) -> Path | None:
         """The checkpoint of this process; finds the pictures first, before another process or the model is there."""
