@@ -528,7 +528,7 @@ def invert(
 
     Args:
         backbone: The model.
-        picture: A picture as ``nulltext.data.read_picture`` gives it, or a file to be read so.
+        picture: A picture as ``nulltext.pictures.read_picture`` gives it, or a file to be read so.
         prompt: What it shows; by default as its file says (see ``nulltext.data``).
         settings: The choices of the inversion.
         optimizer: Makes the optimiser of a timestep from its parameters.
@@ -537,7 +537,7 @@ def invert(
         UserError: The picture cannot be read, or nothing says what it shows.
     """
     if isinstance(picture, (str, Path)):
-        from nulltext.data import read_picture
+        from nulltext.pictures import read_picture
 
         picture = read_picture(
             Path(picture), prompt=prompt, size=backbone.default_size, multiple=backbone.vae_scale_factor
