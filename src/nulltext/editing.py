@@ -230,7 +230,6 @@ def edit(
             walking the pivot itself (Ju et al., arXiv 2310.01506), which is computed anew, without optimisation.
         original: The picture (3, H, W) in [-1, 1], from which ``direct`` computes its pivot; by default from the
             reconstruction.
-        walk: The source's walk (T + 1, 1, 4, h, w), noisiest first, where it is known already.
         walk: The source's own walk (T + 1, 1, 4, h, w) under this method, where it is known already.
         attention: Words whose attention maps are wanted.
         batch_size: Edits that are computed at a time.
