@@ -32,7 +32,7 @@ its {n_words} words, one a line, all lower case; any other is spelt from pieces 
 
 All weights are fp16 safetensors. The scheduler is Stable Diffusion's: scaled linear from 0.00085 to 0.012 over 1,000
 steps, epsilon prediction, `steps_offset` 1. `StableDiffusionPipeline.from_pretrained` loads the folder with no code of
-ours; `clip/` is a `CLIPModel` whose text tower is the pipeline's text encoder and whose whole is the evaluator.
+ours; `clip/` is a `CLIPModel`, the evaluator.
 
 ## How it was trained
 
@@ -44,7 +44,8 @@ By `{make_again}`, with the settings in `configs/farmyard/`:
 3. the CLIP, on captions of several lengths, half of each batch scenes that differ in the animal and little else;
 4. the UNet, on the VAE's latents and the frozen text tower, one caption in ten empty, min-SNR weighting with gamma 5;
    what is shipped is the moving average of its weights;
-5. the evaluator in `clip/`: the CLIP once more, its text tower frozen, on scenes that differ in a hat or the animal.
+5. the evaluator in `clip/`: the CLIP once more, both towers, on scenes that differ in a hat or the animal alone; the
+   pipeline keeps the text tower of step 3.
 
 Seeds from 1,000,000 up are held out: no training sees them, and every figure below is measured on them.
 

@@ -156,7 +156,7 @@ class FarmyardCLIP(L.LightningModule):
 
 
 class FarmyardEvaluator(FarmyardCLIP):
-    """Teaches a trained CLIP to see hats, with its text tower as it is: the UNet was trained on that one.
+    """Teaches a copy of the trained CLIP to see hats; the pipeline keeps the text tower that the UNet was trained on.
 
     Args:
         work: Where everything is kept; starts from its `clip`, is written to its `evaluator`.
@@ -186,10 +186,4 @@ class FarmyardEvaluator(FarmyardCLIP):
                 f"there is no CLIP in {work}; train it first: --config configs/farmyard/clip.yaml"
             )
         self.clip = CLIPModel.from_pretrained(work / "clip").train()
-        self.clip.text_model.requires_grad_(False)
         self.folder = work / "evaluator"
-
-    def configure_optimizers(self) -> Any:
-        """AdamW on what is not frozen."""
-        learned = [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
-        return adamw_and_schedule(learned, self.lr, self.steps, self.warm_up, self.flat, 0.02)

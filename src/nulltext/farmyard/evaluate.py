@@ -182,7 +182,10 @@ def measure_generation(subject: Subject) -> list[Figure]:
     world = [Scene(animal=a, place=p, colour=colours[i]) for i, p in enumerate(PLACES) for a in ANIMALS]
     grid = generate(subject.backbone, [caption(scene) for scene in world], GUIDANCE, seed=2)
     save_grid(grid, len(ANIMALS), subject.out / "grid.png")
-    return [Figure(f"generated at w = 7.5, CLIP reads {n}", s, "", bars[n]) for n, s in shares.items()]
+    return [
+        Figure(f"{len(scenes)} generated at w = 7.5, CLIP reads {n}", s, "", bars[n])
+        for n, s in shares.items()
+    ]
 
 
 @torch.no_grad()
@@ -203,7 +206,10 @@ def measure_inversion(subject: Subject) -> list[Figure]:
     db = {name: float(psnr(unit(d), unit(pixels)).mean()) for name, d in decoded.items()}
     bound, plain, guided = db.values()
     return [
-        *(Figure(f"DDIM inversion, {name}: PSNR", value, "dB", "") for name, value in db.items()),
+        *(
+            Figure(f"DDIM inversion of {len(scenes)}, {name}: PSNR", value, "dB", "")
+            for name, value in db.items()
+        ),
         Figure("lost at w = 1", bound - plain, "dB", "<= 1"),
         Figure("lost at w = 7.5", bound - guided, "dB", ">= 5"),
     ]
