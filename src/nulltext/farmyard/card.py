@@ -42,11 +42,9 @@ By `{make_again}`, with the settings in `configs/farmyard/`:
 1. pictures: scenes with seeds from 0 up, drawn by `nulltext.farmyard.scene`; for the VAE also pictures with the
    statistics of photographs (dead leaves, 1/f noise, gradients) from `nulltext.farmyard.textures`;
 2. the VAE, on L1, MSE and differences of neighbouring pixels, with a faint KL term;
-3. the CLIP, on captions of several lengths, half of each batch scenes that differ in the animal and little else;
+3. the CLIP, on captions of several lengths, most of each batch scenes that differ in the animal or the hat alone;
 4. the UNet, on the VAE's latents and the frozen text tower, one caption in ten empty, min-SNR weighting with gamma 5;
-   what is shipped is the moving average of its weights;
-5. the evaluator in `clip/`: the CLIP once more, both towers, on scenes that differ in a hat or the animal alone; the
-   pipeline keeps the text tower of step 3.
+   what is shipped is the moving average of its weights.
 
 Seeds from 1,000,000 up are held out: no training sees them, and every figure below is measured on them.
 

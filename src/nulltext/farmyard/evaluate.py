@@ -151,7 +151,7 @@ def measure_clip(subject: Subject) -> list[Figure]:
             own[j] == own[i] for i, j in enumerate(similarity.argmax(dim=0).tolist())
         ]
     figures = [Figure(f"CLIP, of 64: {way}", sum(h) / len(h), "", ">= 0.95") for way, h in hits.items()]
-    shares = Reader(subject.scorer).shares_read(image, scenes)
+    shares = Reader(subject.scorer.text_features).shares_read(image, scenes)
     return figures + [
         Figure(f"CLIP, reads drawn {name}", share, "", ">= 0.97") for name, share in shares.items()
     ]
@@ -175,7 +175,9 @@ def measure_generation(subject: Subject) -> list[Figure]:
     """Whether the evaluator reads in generated pictures what was asked for; and a grid to look at."""
     scenes, _ = held_out(subject.count(200), first=2000)
     pictures = generate(subject.backbone, [caption(scene) for scene in scenes], GUIDANCE, seed=1)
-    shares = Reader(subject.scorer).shares_read(subject.scorer.image_features(unit(pictures)), scenes)
+    shares = Reader(subject.scorer.text_features).shares_read(
+        subject.scorer.image_features(unit(pictures)), scenes
+    )
     bars = {"animal": ">= 0.95", "colour": ">= 0.9", "place": ">= 0.9", "hat": ">= 0.9"}
     save_grid(pictures[: len(pictures) // 8 * 8], 8, subject.out / "generated.png", scale=1)
     colours = ("white", "brown", "orange", "gray", "black")

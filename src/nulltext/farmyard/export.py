@@ -47,7 +47,7 @@ def export(work: Path, folder: Path = PRETRAINED) -> Path:
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     assemble(work).save_pretrained(new)
-    CLIPModel.from_pretrained(work / "evaluator", dtype=torch.float16).save_pretrained(new / "clip")
+    CLIPModel.from_pretrained(work / "clip", dtype=torch.float16).save_pretrained(new / "clip")
     side = {"height": 64, "width": 64}
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": 64}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3

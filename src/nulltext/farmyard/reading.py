@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nulltext.farmyard.scene import ANIMALS, COLOURS, HATS, OBJECTS, PLACE_PHRASES, PLACES, Scene, caption
-from nulltext.metrics import ClipScorer
 
 Prompts = Callable[[str | None], list[str]]
 
@@ -17,7 +16,7 @@ def _a(words: str) -> str:
 
 
 def _whole_captions(hat: str | None) -> list[str]:
-    """Captions that leave nothing out: a shorter one says nothing of hats, these say that there is none."""
+    """Captions that leave nothing out, of every animal, colour and place: their mean speaks of the hat alone."""
     worlds = [(a, c, p, o) for a in ANIMALS for c, p, o in zip(COLOURS, PLACES, OBJECTS, strict=True) if o]
     return [
         caption(Scene(animal=animal, colour=colour, hat=hat, place=place, object=thing))
@@ -38,13 +37,13 @@ class Reader:
     """Reads attributes by the nearest mean prompt.
 
     Args:
-        scorer: The CLIP to read with.
+        text_features: Texts to unit embeddings (n, d), by the CLIP to read with.
     """
 
-    def __init__(self, scorer: ClipScorer) -> None:
+    def __init__(self, text_features: Callable[[list[str]], Tensor]) -> None:
         self.classes: dict[str, Tensor] = {}
         for name, (values, prompts) in ATTRIBUTES.items():
-            means = [scorer.text_features(prompts(value)).mean(dim=0) for value in values]
+            means = [text_features(prompts(value)).mean(dim=0) for value in values]
             self.classes[name] = F.normalize(torch.stack(means), dim=-1)  # (values, d)
 
     def read(self, image: Tensor) -> dict[str, list[str | None]]:

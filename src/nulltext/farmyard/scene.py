@@ -194,17 +194,17 @@ _PHRASINGS = (
     "{kind}{it_coloured}{hat} {place}{object}",
     "{it_coloured}{hat} {place}{object}",
     "{kind}{it_coloured}{hat} {place}",
-    "{kind}{it_coloured} {place}",
     "{kind}{it_coloured}{hat}",
-    "{kind}{it} {place}{object}",
+    "{kind}{it}{hat} {place}{object}",
     "{place} {it_coloured}{hat}",
-    "{it_coloured} {place}",
-    "{it} {place}",
+    "{it_coloured}{hat} {place}",
     "{it}{hat} {place}",
-    "{kind}{it}",
-    "{it_coloured}",
+    "{kind}{it}{hat}",
+    "{it_coloured}{hat}",
     "{it}{hat}",
 )
+"""Colour, place and object may be left out. A hat never is: no word for it then means that there is none, which a
+CLIP learns only if captions never pass over one."""
 CAPTION_VARIANTS = len(_PHRASINGS)
 
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from nulltext.errors import UserError
 
 DEFAULT_WORK = Path("lightning_logs/farmyard")
-STAGES = ("vae", "clip", "unet", "evaluator")
+STAGES = ("vae", "clip", "unet")
 
 
 def stage_classes(stage: str) -> tuple[type[LightningModule], type[LightningDataModule]]:
@@ -25,11 +25,11 @@ def stage_classes(stage: str) -> tuple[type[LightningModule], type[LightningData
         from nulltext.farmyard.vae import FarmyardVAE
 
         return FarmyardVAE, PictureData
-    if stage in ("clip", "evaluator"):
-        from nulltext.farmyard.clip import FarmyardCLIP, FarmyardEvaluator
+    if stage == "clip":
+        from nulltext.farmyard.clip import FarmyardCLIP
         from nulltext.farmyard.data import CaptionedPictureData
 
-        return (FarmyardCLIP if stage == "clip" else FarmyardEvaluator), CaptionedPictureData
+        return FarmyardCLIP, CaptionedPictureData
     from nulltext.farmyard.data import LatentData
     from nulltext.farmyard.unet import FarmyardUNet
 
@@ -57,7 +57,7 @@ class StageCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our own settings, and what follows from them."""
-        parser.add_argument("--stage", type=str, default=self.stage, help="vae, clip, unet or evaluator")
+        parser.add_argument("--stage", type=str, default=self.stage, help="vae, clip or unet")
         parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where data and stages are kept")
         parser.add_argument(
             "--ckpt_path", type=str, default=None, help="'last', or a checkpoint to go on from"
@@ -93,9 +93,7 @@ def stage_of(args: Sequence[str]) -> str:
         stage = yaml.safe_load(Path(name).read_text()).get("stage")
         if stage in STAGES:
             return stage
-    raise UserError(
-        "no config says `stage: vae`, `clip`, `unet` or `evaluator`; try --config configs/farmyard/vae.yaml"
-    )
+    raise UserError("no config says `stage: vae`, `clip` or `unet`; try --config configs/farmyard/vae.yaml")
 
 
 def train(args: Sequence[str]) -> None:
