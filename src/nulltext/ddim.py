@@ -94,8 +94,7 @@ def ddim_step(z: Tensor, eps: Tensor, alpha_from: Tensor, alpha_to: Tensor) -> T
         alpha_from: alpha_bar of the level that z is at (scalar).
         alpha_to: alpha_bar of the level to reach (scalar).
     """
-    scale = (alpha_to / alpha_from).sqrt()
-    return scale * z + ((1 - alpha_to).sqrt() - scale * (1 - alpha_from).sqrt()) * eps
+    return alpha_to.sqrt() * predict_clean(z, eps, alpha_from) + (1 - alpha_to).sqrt() * eps
 
 
 def guide(eps_null: Tensor, eps_cond: Tensor, w: float) -> Tensor:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ class NonFiniteLoss(UserError):
     """The loss of several inner steps in a row was not a number."""
 
 
+OnInnerStep: TypeAlias = Callable[[int, Tensor], None]
+
+
 @dataclass(frozen=True)
 class InversionSettings:
     """The choices of an inversion, all of them; the defaults are the best measured.
@@ -51,6 +54,9 @@ class InversionSettings:
         0.0  # end after the step whose loss was below early_stop_loss + growth * i; 0 never
     )
     early_stop_growth: float = 0.0
+    fresh_guided_step: bool = (
+        False  # ask the network again for the step that follows the inner loop (paper's code)
+    )
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense, each with what to type instead."""
@@ -194,6 +200,7 @@ def optimise_null_embedding(
     optimizer: Optimizer,
     settings: InversionSettings,
     scale: LossScale,
+    on_inner_step: OnInnerStep | None = None,
 ) -> StepRecord:
     """One timestep of Algorithm 1: bends null_i until the guided step lands on the pivot.
 
@@ -217,6 +224,7 @@ def optimise_null_embedding(
         optimizer: Steps the parameter; no other of its parameters may have a gradient.
         settings: N, w, the tolerance and the early stop.
         scale: The loss scale of fp16, changed in place.
+        on_inner_step: Is told of each inner step before it is taken: its number j and the losses (B,) then.
 
     Raises:
         NonFiniteLoss: Three times in a row the loss was not finite, or its gradient was not and the scale is 1.
@@ -224,7 +232,18 @@ def optimise_null_embedding(
     start, skipped, in_a_row = parameter.detach().clone(), 0, 0
     while True:
         record = _optimise_once(
-            backbone, schedule, i, z, target, cond, null, parameter, optimizer, settings, scale.value
+            backbone,
+            schedule,
+            i,
+            z,
+            target,
+            cond,
+            null,
+            parameter,
+            optimizer,
+            settings,
+            scale.value,
+            on_inner_step,
         )
         if _is_finite(record.losses, record.grad_norms, record.z):
             return dataclasses.replace(record, skipped=skipped)
@@ -247,6 +266,7 @@ def _optimise_once(
     optimizer: Optimizer,
     settings: InversionSettings,
     scale: float,
+    on_inner_step: OnInnerStep | None,
 ) -> StepRecord:
     """The inner loop and the guided step, whether its numbers are finite or not."""
     t, a_from, a_to = schedule.timesteps[i], schedule.alpha_from[i], schedule.alpha_to[i]
@@ -267,6 +287,8 @@ def _optimise_once(
     loss = distance(eps_null)
     for j in range(budget):
         losses.append(loss.detach())
+        if on_inner_step is not None:
+            on_inner_step(j, losses[-1])
         if settings.tolerance:
             active = active & ~(losses[-1] < settings.tolerance)
             if not active.any():
@@ -280,6 +302,8 @@ def _optimise_once(
         steps_taken += active
         active = active & ~(losses[-1] < early_stop)
         last = j + 1 == budget or bool(early_stop and not active.any())
+        if last and settings.fresh_guided_step and not settings.tolerance:
+            break
         with torch.set_grad_enabled(not last):
             eps_new = backbone.predict_noise(z, t, null.with_sequence(parameter))
             loss = distance(eps_new)
@@ -291,7 +315,11 @@ def _optimise_once(
             eps_null = eps_new
         if last:
             break
-    eps = guide(eps_null.detach(), eps_cond, w)
+    if settings.fresh_guided_step:
+        with torch.no_grad():
+            eps = guided_noise(backbone, z, t, cond, null.with_sequence(parameter), w)
+    else:
+        eps = guide(eps_null.detach(), eps_cond, w)
     return StepRecord(
         step=i,
         losses=torch.stack(losses) if losses else z.new_zeros(0, len(z)),

@@ -78,6 +78,8 @@ class NullTextInversion(LightningModule):
         tolerance: A timestep whose loss is below takes no (further) inner step; 0 always takes all, as the paper.
         early_stop_loss: Timestep i ends after a loss below early_stop_loss + early_stop_growth * i; 0 never.
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
+        fresh_guided_step: Ask the network again for the step after the inner loop, as the paper's code does; without,
+            what it said last is used, which saves two evaluations a timestep.
         init: An inversion.safetensors of the same picture to go on from: more inner steps, another guidance.
         variant: Which weight files to take, such as fp16.
         gradient_checkpointing: Less memory, a third more time.
@@ -99,6 +101,7 @@ class NullTextInversion(LightningModule):
         tolerance: float = InversionSettings.tolerance,
         early_stop_loss: float = InversionSettings.early_stop_loss,
         early_stop_growth: float = InversionSettings.early_stop_growth,
+        fresh_guided_step: bool = InversionSettings.fresh_guided_step,
         init: Path | None = None,
         variant: str | None = None,
         gradient_checkpointing: bool = False,
