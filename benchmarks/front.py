@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed import drawn_pictures, photographs
+from subjects import drawn_pictures, photographs
 from torch import Tensor
 from torch.optim import Adam
 

@@ -18,13 +18,16 @@ from nulltext.ddim import ddim_step
 from nulltext.inversion import ddim_invert, optimise
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-speed: Any = pytest.importorskip("speed")
+methods: Any = pytest.importorskip("methods")
 reference: Any = pytest.importorskip("reference")
+shapes: Any = pytest.importorskip("shapes")
+speed: Any = pytest.importorskip("speed")
+subjects: Any = pytest.importorskip("subjects")
 
 
 def _subject(backbone: Backbone) -> Any:
     pixels = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return speed.subject_of(backbone, pixels, PROMPT)
+    return subjects.subject_of(backbone, pixels, PROMPT)
 
 
 def test_paper_is_the_reference(tiny_sd: Path) -> None:
@@ -35,12 +38,12 @@ def test_paper_is_the_reference(tiny_sd: Path) -> None:
     """
     backbone = Backbone.from_pretrained(str(tiny_sd))
     subject, steps = _subject(backbone), 5
-    theirs = speed.run_reference(backbone, subject, steps)
+    theirs = methods.run_reference(backbone, subject, steps)
     spent = backbone.forwards, backbone.backwards
     backbone.forwards = backbone.backwards = 0
     schedule = backbone.schedule(steps)
     pivot = ddim_invert(backbone, schedule, subject.z_0, subject.cond)
-    done = list(optimise(backbone, schedule, pivot, subject.cond, speed.PAPER))
+    done = list(optimise(backbone, schedule, pivot, subject.cond, methods.PAPER))
     ours = torch.cat([null for _, null in done])
     apart = (ours - theirs.null).abs()
     assert (apart < 1e-4).float().mean() > 0.998 and apart.max() < 1e-3
@@ -64,7 +67,7 @@ def test_the_references_weights_pile_up_gradients_and_ours_do_not(tiny_sd: Path)
     for name, piles_up in (("reference", True), ("paper", False)):
         backbone = Backbone.from_pretrained(str(tiny_sd))
         backbone.unet.requires_grad_(piles_up)
-        speed.METHODS[name][0](backbone, _subject(backbone), 1)
+        methods.METHODS[name][0](backbone, _subject(backbone), 1)
         assert (backbone.unet.conv_in.weight.grad is not None) == piles_up
 
 
@@ -73,13 +76,13 @@ def test_times_of_parts_follow_the_counts(tiny_sd: Path) -> None:
     backbone = Backbone.from_pretrained(str(tiny_sd))
     units = SimpleNamespace(forward=1.0, pair=2.0, gradient=2.0)
     for settings, pairs, run in (
-        (speed.PAPER, 0, speed.METHODS["paper"][0]),
-        (speed.DEFAULT, 0, speed.METHODS["default"][0]),
-        (speed.PAPER, 3, speed.run_reference),
+        (methods.PAPER, 0, methods.METHODS["paper"][0]),
+        (methods.DEFAULT, 0, methods.METHODS["default"][0]),
+        (methods.PAPER, 3, methods.run_reference),
     ):
         backbone.forwards = backbone.backwards = 0
         run(backbone, _subject(backbone), 3)
-        seconds = speed.seconds_of(units, replace(settings, steps=3), backbone.backwards, pairs)
+        seconds = shapes.seconds_of(units, replace(settings, steps=3), backbone.backwards, pairs)
         assert seconds == backbone.forwards + backbone.backwards
 
 
@@ -90,7 +93,7 @@ def test_a_whole_comparison_runs_and_writes(
     assert speed.main([*options, "--out", str(tmp_path / "speed")]) == 0
     assert "| ours, the default |" in capsys.readouterr().out
     (found,) = json.loads((tmp_path / "speed.json").read_text())["methods"]
-    t, n = speed.DEFAULT.steps, speed.DEFAULT.inner_steps
+    t, n = methods.DEFAULT.steps, methods.DEFAULT.inner_steps
     assert 2 * t <= found["forwards"][0] <= 2 * t + 2 + n * t
     assert found["backwards"][0] <= n * t
     assert "| ours, the default |" in (tmp_path / "speed.md").read_text()

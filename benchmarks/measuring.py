@@ -1,0 +1,71 @@
+"""Time and memory: a stopwatch, peaks, and measurements in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nulltext.errors import UserError
+
+SPEED = Path(__file__).with_name("speed.py")
+
+
+def stopwatch(device: torch.device) -> Callable[[], float]:
+    """Starts to measure; the function returned gives the seconds since, by events on CUDA."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        return lambda: time.perf_counter() - started
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+
+    def stop() -> float:
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1000
+
+    return stop
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory so far: of the device on CUDA, of this process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_words(device: torch.device) -> str:
+    """What computed, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def median_seconds(device: torch.device, work: Callable[[], Any], repeats: int) -> float:
+    """The median time of a piece of work."""
+    seconds = []
+    for _ in range(repeats):
+        elapsed = stopwatch(device)
+        work()
+        seconds.append(elapsed())
+    return statistics.median(seconds)
+
+
+def measure_apart(method: str, argv: Sequence[str], folder: Path) -> tuple[Any, Path]:
+    """Measures one method in a process of its own; gives what it found and the file of its tensors."""
+    found = folder / f"{method}.json"
+    command = [sys.executable, "-W", "ignore", str(SPEED), *argv, "--only", method, "--to", str(found)]
+    print(f"measuring {method} ...", file=sys.stderr, flush=True)
+    if subprocess.run(command, check=False).returncode:
+        raise UserError(f"the measurement of {method} failed; see above")
+    return json.loads(found.read_text()), found.with_suffix(".safetensors")

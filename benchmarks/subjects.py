@@ -1,0 +1,64 @@
+"""The pictures that the benchmarks invert: drawings that the model was not trained on, and photographs."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nulltext.backbone import Backbone, TextEmbedding
+
+PHOTOGRAPHS = {  # of scikit-image, with what the farmyard's vocabulary can say of them
+    "cat": "a photo of a brown cat",
+    "astronaut": "a photo of a white dog with a red hat",
+    "coffee": "a photo of a brown cow next to a fence",
+    "rocket": "a photo of a white chicken in the snow",
+}
+
+
+@dataclass
+class Subject:
+    """A picture's latents and what it shows; the method's input."""
+
+    z_0: Tensor  # (1, 4, h, w)
+    cond: TextEmbedding
+    null: TextEmbedding
+
+
+def drawn_pictures(number: int, size: int) -> list[tuple[Tensor, str]]:
+    """Held-out scenes of the farmyard: pixels (3, S, S) in [-1, 1] and captions."""
+    from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, draw, random_scene
+    from nulltext.pictures import to_pixels
+
+    scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]
+    return [(to_pixels(draw(scene, size)), caption(scene)) for scene in scenes]
+
+
+def photographs(size: int) -> list[tuple[Tensor, str]]:
+    """Four photographs that scikit-image carries, cut square from the middle."""
+    from PIL import Image, ImageOps
+    from skimage import data
+
+    from nulltext.pictures import to_pixels
+
+    pictures = [ImageOps.fit(Image.fromarray(getattr(data, name)()), (size, size)) for name in PHOTOGRAPHS]
+    return [
+        (to_pixels(picture), prompt) for picture, prompt in zip(pictures, PHOTOGRAPHS.values(), strict=True)
+    ]
+
+
+def pictures_of(options: argparse.Namespace, size: int) -> list[tuple[Tensor, str]]:
+    """The pictures that the options ask for."""
+    return photographs(size) if options.photographs else drawn_pictures(options.pictures, size)
+
+
+def subject_of(backbone: Backbone, pixels: Tensor, prompt: str) -> Subject:
+    """A picture and its prompt as the model sees them."""
+    z_0 = backbone.encode_image(pixels[None])
+    return Subject(z_0, backbone.embed_prompt(prompt), backbone.embed_prompt(""))
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """dB, of pixels in [-1, 1]."""
+    return float(-10 * ((a - b).square().mean() / 4).log10())
