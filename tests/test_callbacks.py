@@ -1,8 +1,10 @@
 """What a run leaves behind: files, curves, the sheet, and a checkpoint that never runs ahead of them."""
 
 import csv
+import io
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nulltext import report
+from nulltext import callbacks, module, report
 from nulltext.callbacks import (
     Artifacts,
     Checkpointer,
@@ -63,11 +65,11 @@ def fit(tiny, *words):
 
 
 def events(run):
-    """{tag: [(step, value), ...]} of a run folder, in the order that TensorBoard reads."""
+    """{tag: [(step, value), ...]} of a run folder, by step: files of one second are read in no useful order."""
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0})
     accumulator.Reload()
     scalars = {tag: accumulator.Scalars(tag) for tag in accumulator.Tags()["scalars"]}
-    found = {tag: [(event.step, event.value) for event in values] for tag, values in scalars.items()}
+    found = {tag: sorted((event.step, event.value) for event in values) for tag, values in scalars.items()}
     return found, {tag: [e.step for e in accumulator.Images(tag)] for tag in accumulator.Tags()["images"]}
 
 
@@ -199,6 +201,49 @@ def test_history_keeps_the_second_run_of_a_timestep():
     assert history.before(0) == [1.0, 2.0] and [float(a) for a in history.after] == [0.25, 1.0]
     history.add(record(2, torch.zeros(0, 1).tolist()), torch.tensor([0.0]))
     assert math.isnan(history.before(0)[2])
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what it shows."""
+
+    def isatty(self):
+        return True
+
+
+def shown(tiny, monkeypatch, terminal, seconds_between):
+    """What each inner step of a run leaves on a terminal by the time that it is taken: (i, j, text)."""
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_INNER", seconds_between)
+    seen, before = [], module.optimise_null_embedding
+
+    def watched(*rest):
+        *rest, tell = rest
+
+        def told(j, losses):
+            tell(j, losses)
+            seen.append((rest[2], j, float(losses), terminal.getvalue().rpartition("\r")[2]))
+
+        return before(*rest, told if tell else seen.append("nobody"))
+
+    monkeypatch.setattr(module, "optimise_null_embedding", watched)
+    assert fit(tiny) == 0
+    return seen
+
+
+def test_the_bar_moves_with_every_inner_step(room, tiny_sd, monkeypatch):
+    seen = shown(tiny_sd, monkeypatch, Terminal(), seconds_between=0)
+    assert [(i, j) for i, j, *_ in seen] == [(i, j) for i in range(T) for j in range(N)]
+    for i, j, loss, text in seen:
+        assert f"timestep {i + 1}/{T}, inner {j + 1}/{N}, loss {loss:.1e}" in text
+        assert "sheep 1/1" in text and f" {i}/{T} " in text  # the bar counts the timesteps that are done
+
+
+def test_the_bar_reads_few_losses_and_none_where_nobody_sees_it(room, tiny_sd, monkeypatch):
+    with monkeypatch.context() as on_terminal:
+        seen = shown(tiny_sd, on_terminal, Terminal(), seconds_between=1000)
+    told = [(i, j) for i, j, _, text in seen if f"timestep {i + 1}/{T}, inner {j + 1}/{N}, loss" in text]
+    assert told == [(0, 0)]
+    assert shown(tiny_sd, monkeypatch, io.StringIO(), seconds_between=0) == ["nobody"] * T
 
 
 def numbers(name, ours=26.0, bound=27.0):

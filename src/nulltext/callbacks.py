@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import resource
 import sys
@@ -33,6 +34,7 @@ from nulltext.pictures import to_image
 from nulltext.runs import run_folder
 
 METRICS = "metrics.csv"
+SECONDS_BETWEEN_INNER = 0.25  # at least, between two inner steps that the bar shows
 FAR_BELOW_BOUND = 1.0  # dB below the VAE's bound from which on the summary says what to do
 
 
@@ -400,12 +402,15 @@ def written_events(folder: Path) -> set[tuple[str, int]]:
 
 
 class Progress(ProgressBar):
-    """One bar: which picture, which timestep, its inner steps, its loss, the time left."""
+    """One bar: which picture, which timestep, its inner steps as they are taken, its loss, the time left."""
 
     def __init__(self) -> None:
         super().__init__()
         self._bar: Any = None
         self._wanted = True
+        self._timestep = ""
+        self._budget = 0
+        self._shown = -math.inf
 
     def disable(self) -> None:
         """Lightning switches the bar off on all ranks but the first."""
@@ -418,28 +423,47 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar where a resumed run stands; on a terminal only."""
         assert isinstance(pl_module, NullTextInversion)
-        steps = pl_module.settings.steps
+        steps, self._budget = pl_module.settings.steps, pl_module.settings.inner_steps
         done = trainer.current_epoch * steps + int(pl_module.cursor) % steps
         total = (trainer.max_epochs or 1) * steps
         disable = None if self._wanted else True
         self._bar = tqdm(total=total, initial=done, unit="step", disable=disable, dynamic_ncols=True)
+        pl_module.on_inner_step = None if self._bar.disable else self._show_inner
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Says what is begun; before a picture's first timestep stands its pivot, which has no loss to show."""
+        assert isinstance(pl_module, NullTextInversion)
+        self._timestep = f"timestep {batch.step + 1}/{pl_module.settings.steps}"
+        self._bar.set_description(
+            f"{_names(batch.pictures)} {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False
+        )
+        if batch.step == 0:
+            self._bar.set_postfix_str(f"{self._timestep}, pivot")
+
+    def _show_inner(self, j: int, losses: Tensor) -> None:
+        """An inner step and the loss before it; seldom, for to read the loss is to wait for the device."""
+        if time.monotonic() - self._shown >= SECONDS_BETWEEN_INNER:
+            self._say(j + 1, losses)
+            self._bar.refresh()
+            self._shown = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One timestep on."""
         assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
-        record = pl_module.record
-        self._bar.set_description(
-            f"{_names(batch.pictures)} {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False
-        )
-        loss = f"{float(record.losses[-1].mean()):.1e}" if len(record.losses) else "-"
+        if not self._bar.disable:
+            record = pl_module.record
+            self._say(int(record.inner_steps.max()), record.losses[-1] if len(record.losses) else None)
+            self._bar.update()
+
+    def _say(self, inner: int, losses: Tensor | None) -> None:
+        loss = "-" if losses is None else f"{float(losses.mean()):.1e}"
         self._bar.set_postfix_str(
-            f"timestep {record.step + 1}/{pl_module.settings.steps}, "
-            f"inner {int(record.inner_steps.max())}/{pl_module.settings.inner_steps}, loss {loss}",
-            refresh=False,
+            f"{self._timestep}, inner {inner}/{self._budget}, loss {loss}", refresh=False
         )
-        self._bar.update()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leaves the bar where it stood."""

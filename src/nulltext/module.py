@@ -25,6 +25,7 @@ from nulltext.inversion import (
     Inversion,
     InversionSettings,
     LossScale,
+    OnInnerStep,
     StepRecord,
     ddim_invert,
     describe,
@@ -138,6 +139,7 @@ class NullTextInversion(LightningModule):
         self.spent = Spent()
         self.pictures: tuple[Picture, ...] = ()
         self.record: StepRecord | None = None
+        self.on_inner_step: OnInnerStep | None = None  # set by whoever wants to be told of each inner step
         self._cond: TextEmbedding | None = None
         self._start: TextEmbedding | None = None
         self._resumed: dict[str, Any] | None = None
@@ -204,6 +206,7 @@ class NullTextInversion(LightningModule):
             optimizer,
             self.settings,
             self.loss_scale,
+            self.on_inner_step,
         )
         optimizer.state.pop(parameter, None)
         self.record, self.z = record, record.z
