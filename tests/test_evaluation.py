@@ -16,6 +16,7 @@ from nulltext.evaluation import Evaluator, as_saved, evaluate, gather_sources, o
 from nulltext.evaluation_command import test_command as run_command
 from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
 from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
+from nulltext.inversion import ddim_invert, start_embedding
 from nulltext.metrics import Judge
 
 WAYS = ("reconstruction", "plain", "prompt_to_prompt", "default")
@@ -133,6 +134,23 @@ def test_methods_are_what_they_say(finished, backbone):
     assert seconds["direct"] == pivot
     assert seconds["ddim"] == seconds["negative_prompt"] == pivot + 2 * steps
     assert seconds["null_text"] == pivot + steps * (2 + 2 * inner)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5, 1.0])
+def test_the_null_texts_of_sdxl_lead_along_the_walk_they_were_learned_on(tiny_sdxl, tmp_path, start):
+    """Also what rides along with them: SDXL's pooled embedding starts where the sequence does."""
+    backbone = Backbone.from_pretrained(str(tiny_sdxl))
+    model = ModelSettings(pretrained="tiny", steps=3, inner_steps=2, start=start, tolerance=0.0)
+    evaluator = Evaluator(backbone, Judge(), Settings(model, output=tmp_path), Store(tmp_path, {}))
+    cond = evaluator.embed(["a white sheep", "a black cow"])
+    z_0 = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    pivot = ddim_invert(backbone, evaluator.schedule, z_0, cond)
+    null, walk = evaluator._learn(pivot, cond)
+    with torch.no_grad():
+        again = evaluator._walk(pivot[0], cond, null)
+    torch.testing.assert_close(again, walk, rtol=1e-4, atol=1e-4)
+    assert null[0].pooled.equal(start_embedding(backbone, cond, start).pooled)
+    assert null[0].pooled.equal(cond.pooled) == (start == 1)
 
 
 def test_the_source_prompt_as_target_is_the_reconstruction(backbone, folder, tmp_path):

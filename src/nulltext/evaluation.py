@@ -49,6 +49,7 @@ from nulltext.inversion import (
     ddim_invert,
     guided_noise,
     optimise,
+    start_embedding,
 )
 from nulltext.metrics import Judge, Reference
 
@@ -170,7 +171,7 @@ class Evaluator:
                     noise = self._noise([s.tasks[0].name for s in sources], self.settings.seed, pivot[0])
                 elif method == "null_text":
                     try:
-                        null, walk = self._learn(pivot, cond, empty)
+                        null, walk = self._learn(pivot, cond)
                     except NonFiniteLoss as error:
                         names = [task.name for source in sources for task in source.tasks]
                         self.problems.append(f"{', '.join(names)}: null_text: {error}; left out")
@@ -181,16 +182,15 @@ class Evaluator:
             yield Start(method, noise, null, walk, reached, walked[0].share(len(sources)))
 
     @torch.enable_grad()
-    def _learn(
-        self, pivot: Tensor, cond: TextEmbedding, empty: TextEmbedding
-    ) -> tuple[list[TextEmbedding], Tensor]:
+    def _learn(self, pivot: Tensor, cond: TextEmbedding) -> tuple[list[TextEmbedding], Tensor]:
         """The null text of each step by Algorithm 1, and the walk under them (T + 1, S, 4, h, w)."""
         rate = self.settings.model.learning_rate
+        start = start_embedding(self.backbone, cond, self.inversion.start)
         null, walk = [], [pivot[0]]
         for record, sequence in optimise(
             self.backbone, self.schedule, pivot, cond, self.inversion, lambda p: Adam(p, lr=rate)
         ):
-            null.append(empty.with_sequence(sequence))
+            null.append(start.with_sequence(sequence))
             walk.append(record.z)
         return null, torch.stack(walk)
 
