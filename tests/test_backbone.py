@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import PROMPT
 
 from nulltext.backbone import Backbone, TextEmbedding, check_model
+from nulltext.cli import main
 from nulltext.errors import UserError
+from nulltext.farmyard import weights
+from nulltext.inversion import Inversion
+from nulltext.metrics import Judge
+
+SHEEP = str(Path(__file__).parents[1] / "sheep.jpg")
 
 
 def _copy(folder: Path, to: Path) -> Path:
@@ -76,18 +83,25 @@ def test_memory_options_do_not_change_the_numbers(tiny_sd: Path, option: str) ->
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_long_prompt_warns_and_quotes_what_is_cut(tiny_sd: Path) -> None:
+def test_a_long_prompt_warns_once_and_quotes_what_is_cut(tiny_sd: Path) -> None:
     backbone = Backbone.from_pretrained(str(tiny_sd))
-    with pytest.warns(UserWarning, match=r"does not see: .*zebra"):
-        backbone.embed_prompt("a very long story " * 10 + "zebra")
+    with pytest.warns(UserWarning, match=r"does not see: .*zebra") as warned:
+        for _ in range(2):
+            backbone.embed_prompt("a very long story " * 10 + "zebra")
+    assert len(warned) == 1
 
 
 def test_an_unknown_word_is_named_once(tiny_sd: Path, tmp_path: Path) -> None:
     folder = _copy(tiny_sd, tmp_path)
     (folder / "vocabulary.txt").write_text("a\nsheep\non\n")
+    backbone = Backbone.from_pretrained(str(folder))
     with pytest.warns(UserWarning, match="does not know 'zebra'; it knows: a, on, sheep") as warned:
-        Backbone.from_pretrained(str(folder)).embed_prompt("a zebra on a zebra")
-    assert len([w for w in warned if "zebra" in str(w.message)]) == 1
+        backbone.embed_prompt("a zebra on a Zebra")
+        backbone.embed_prompt(["a zebra", "A sheep!"])
+    assert len(warned) == 1
+    with pytest.warns(UserWarning, match="does not know 'elk', '3'; it knows") as warned:
+        backbone.embed_prompt("a elk on a zebra, 3 sheep")
+    assert len(warned) == 1
 
 
 def test_rows_of_text_can_be_taken_joined_and_repeated() -> None:
@@ -148,3 +162,76 @@ def test_the_fingerprint_tells_weights_apart(tiny_sd: Path, tmp_path: Path) -> N
         first.unet.conv_out.bias += 1
     first.unet.save_pretrained(folder / "unet")
     assert Backbone.from_pretrained(str(folder)).fingerprint != first.fingerprint
+
+
+# ------------------------------------------------------------------------------------------------ the shipped model
+
+
+@pytest.fixture
+def farmyard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the farmyard's folder, to be spoilt, in the place of the shipped one."""
+    folder = Path(shutil.copytree(weights.PRETRAINED, tmp_path / "pretrained"))
+    monkeypatch.setattr(weights, "PRETRAINED", folder)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def _flip_a_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def _save_an_inversion(file: Path) -> None:
+    """One that names the farmyard; nothing else of it is read before the model is."""
+    null, noise = torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)
+    Inversion(null, noise, "a sheep", 7.5, "farmyard", "", {}, [1], (64, 64)).save(file)
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "said"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", _flip_a_byte, "are damaged"),
+        ("clip/model.safetensors", _flip_a_byte, "are damaged"),
+        ("vae/diffusion_pytorch_model.safetensors", Path.unlink, "lack"),
+        ("model_index.json", Path.unlink, "lack"),
+        ("", shutil.rmtree, "are missing"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "edit", "test"])
+def test_a_spoilt_farmyard_is_one_line_with_the_cure(
+    farmyard: Path, capsys: pytest.CaptureFixture[str], file: str, spoil: Any, said: str, verb: str
+) -> None:
+    spoil(farmyard / file)
+    _save_an_inversion(Path("x.safetensors"))
+    words = {
+        "fit": ["--data.image", SHEEP],
+        "edit": ["--inversion", "x.safetensors", "--prompt", "a cow"],
+        "test": ["--config", "benchmark.yaml", "--output", "out"],
+    }
+    assert main([verb, *words[verb]]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.rstrip().endswith(
+        "make them again: python -m nulltext.farmyard train"
+    )
+    assert said in error and str(farmyard / file) in error
+    assert not Path("out").exists()
+
+
+def test_the_evaluator_alone_finds_its_damage(farmyard: Path) -> None:
+    _flip_a_byte(farmyard / "clip" / "model.safetensors")
+    with pytest.raises(UserError, match="are damaged"):
+        Judge.load()
+
+
+def test_a_word_that_the_farmyard_does_not_know_is_noted_once_by_fit_and_by_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--data.image", SHEEP, "--data.prompt", "a striped sheep", "--model.steps", "2"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("does not know 'striped'; it knows: a, an, barn") == 1
+    assert main(["edit", "--inversion", "lightning_logs/version_0", "--prompt", "a striped zebra"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("does not know 'zebra'") + said.count("does not know 'striped', 'zebra'") == 1
+    assert said.count("striped'") == 1

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from nulltext.ddim import Schedule, v_to_eps
 from nulltext.errors import UserError
+from nulltext.farmyard import weights as farmyard
 
-FARMYARD = Path(__file__).parent / "farmyard" / "pretrained"
 FAMILIES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 OPTIONAL_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
@@ -93,6 +93,7 @@ class Backbone:
         self.default_size: int = self.unet.config.sample_size * self.vae_scale_factor
         self.max_length: int = self.tokenizer.model_max_length
         self.known_words: frozenset[str] | None = None
+        self.warned_of: set[str] = set()
         self.offload = offload
         self.forwards = 0
         self.backwards = 0
@@ -148,9 +149,8 @@ class Backbone:
         if attention_slicing:
             pipe.enable_attention_slicing()
         backbone = cls(pipe, pretrained, _fingerprint(folder, variant), offload=offload)
-        words = folder / "vocabulary.txt"
-        if words.is_file():
-            backbone.known_words = frozenset(words.read_text(encoding="utf-8").split())
+        if (folder / farmyard.VOCABULARY).is_file():
+            backbone.known_words = farmyard.known_words(folder)
         return backbone.to(device)
 
     @property
@@ -203,7 +203,7 @@ class Backbone:
 
         Warns:
             Where a prompt is longer than the text encoder reads, quoting what was cut, and where the model says
-            which words it knows (``vocabulary.txt``) and a prompt has others.
+            which words it knows (``vocabulary.txt``) and a prompt has others; of each prompt and word once.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         for prompt in prompts:
@@ -286,7 +286,8 @@ class Backbone:
 
     def _warn_about(self, prompt: str) -> None:
         ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(ids) > self.max_length:
+        if len(ids) > self.max_length and prompt not in self.warned_of:
+            self.warned_of.add(prompt)
             cut = self.tokenizer.decode(ids[self.max_length - 1 : -1])
             warnings.warn(
                 f"the prompt is longer than {self.max_length} tokens; the model does not see: {cut.strip()!r}",
@@ -294,12 +295,11 @@ class Backbone:
             )
         if self.known_words is None:
             return
-        for word in dict.fromkeys(word.strip(".,;:!?\"'()").lower() for word in prompt.split()):
-            if word and word not in self.known_words:
-                known = ", ".join(sorted(self.known_words))
-                warnings.warn(
-                    f"the {self.name} model does not know {word!r}; it knows: {known}", stacklevel=3
-                )
+        unknown = [w for w in farmyard.unknown_words(prompt, self.known_words) if w not in self.warned_of]
+        if unknown:
+            self.warned_of.update(unknown)
+            said, known = ", ".join(map(repr, unknown)), ", ".join(sorted(self.known_words))
+            warnings.warn(f"the {self.name} model does not know {said}; it knows: {known}", stacklevel=3)
 
 
 def check_model(pretrained: str, *, variant: str | None = None) -> Path:
@@ -310,15 +310,15 @@ def check_model(pretrained: str, *, variant: str | None = None) -> Path:
         variant: Which weight files are wanted, such as ``fp16``.
 
     Raises:
-        UserError: No such model, a part missing, pickle-only weights, or an unknown family.
+        UserError: No such model, a part missing, pickle-only weights, an unknown family, or a farmyard file missing
+            or damaged.
     """
-    folder = FARMYARD if pretrained == "farmyard" else Path(pretrained).expanduser()
-    if not folder.is_dir():
-        if pretrained == "farmyard":
-            raise UserError(
-                f"the farmyard's weights are not at {folder}; make them again: python -m nulltext.farmyard train"
-            )
-        folder = _download(pretrained, variant)
+    if pretrained == "farmyard":
+        folder = farmyard.PRETRAINED
+        farmyard.check_weights(folder)
+    else:
+        folder = Path(pretrained).expanduser()
+        folder = folder if folder.is_dir() else _download(pretrained, variant)
     index = _read_index(folder)
     family = str(index.get("_class_name", ""))
     if family not in FAMILIES:
@@ -332,7 +332,7 @@ def check_model(pretrained: str, *, variant: str | None = None) -> Path:
                 "nulltext runs none, take a model of diffusers' and transformers' classes"
             )
         if wanted and not (folder / part).is_dir():
-            raise UserError(f"the model {pretrained} lacks its {part} folder; {_again(pretrained)}")
+            raise UserError(f"the model {pretrained} lacks its {part} folder; download it again")
         if wanted and part not in WEIGHTLESS_PARTS:
             _check_weights(folder / part, pretrained)
     return folder
@@ -363,15 +363,7 @@ def _check_weights(part: Path, pretrained: str) -> None:
             f"{pickles[0]} is a pickle, which can run code when it is opened; convert the model to safetensors "
             "(save_pretrained(..., safe_serialization=True)) or take one that has them"
         )
-    raise UserError(f"the model {pretrained} has no weights in {part.name}; {_again(pretrained)}")
-
-
-def _again(pretrained: str) -> str:
-    return (
-        "make it again: python -m nulltext.farmyard train"
-        if pretrained == "farmyard"
-        else "download it again"
-    )
+    raise UserError(f"the model {pretrained} has no weights in {part.name}; download it again")
 
 
 def _download(pretrained: str, variant: str | None) -> Path:
@@ -411,10 +403,7 @@ def _load_pipeline(folder: Path, dtype: torch.dtype, variant: str | None) -> Any
         )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        again = "python -m nulltext.farmyard train" if folder == FARMYARD else "download it again"
-        raise UserError(
-            f"the model in {folder} cannot be loaded ({reason}); make it again: {again}"
-        ) from None
+        raise UserError(f"the model in {folder} cannot be loaded ({reason}); download it again") from None
 
 
 def _quiet_libraries() -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from nulltext.errors import UserError
+from nulltext.farmyard import weights as farmyard
 
 PSNR_CEILING = 100.0
 """dB that two identical pictures are given, so that means stay finite (their PSNR is infinite)."""
@@ -34,8 +35,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Scorer = TypeVar("Scorer")
-
-FARMYARD_CLIP = Path(__file__).parent / "farmyard" / "pretrained" / "clip"
 
 
 @dataclass(frozen=True)
@@ -235,12 +234,14 @@ class ClipScorer:
 
         Raises:
             OSError: The weights or the tokenizer are not there.
+            UserError: The farmyard's are missing or damaged.
         """
         from transformers import CLIPModel, CLIPTokenizer
 
-        place = str(FARMYARD_CLIP) if pretrained == "farmyard" else pretrained
-        if pretrained == "farmyard" and not FARMYARD_CLIP.is_dir():
-            raise OSError(f"the farmyard's CLIP is not in {FARMYARD_CLIP}")
+        place = pretrained
+        if pretrained == "farmyard":
+            farmyard.check_weights(farmyard.PRETRAINED)
+            place = str(farmyard.PRETRAINED / "clip")
         model: Any = CLIPModel.from_pretrained(place, dtype=torch.float32)
         tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place))
         return cls(model.to(device), tokenizer, pretrained, *_pixel_statistics(place))
@@ -281,13 +282,13 @@ def _tokenizer_place(place: str) -> str:
 
 
 def _pixel_statistics(place: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation that the model's own preprocessor names, or OpenAI's; the farmyard's reads [-1, 1]."""
+    """Mean and deviation that the model's own preprocessor names, or OpenAI's."""
     from transformers.utils import cached_file
 
     try:
         found = cached_file(place, "preprocessor_config.json")
     except OSError:
-        return ((0.5,) * 3, (0.5,) * 3) if Path(place) == FARMYARD_CLIP else (CLIP_MEAN, CLIP_STD)
+        return CLIP_MEAN, CLIP_STD
     config = json.loads(Path(str(found)).read_text())
     return config.get("image_mean", CLIP_MEAN), config.get("image_std", CLIP_STD)
 
@@ -427,6 +428,9 @@ class Judge:
             dino: ViT for the structure distance, a folder or hub id (`facebook/dino-vitb8`).
             lpips: LPIPS network (`squeeze`, `alex`, `vgg`); needs the package `lpips`.
             device: Where they compute.
+
+        Raises:
+            UserError: The farmyard's CLIP is missing or damaged.
         """
         judge = cls()
         judge.clip = judge._load(

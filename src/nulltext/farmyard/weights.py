@@ -1,6 +1,7 @@
 """The shipped weights: where they are, whether they are whole, and which words they know."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 from nulltext.errors import UserError
@@ -20,11 +21,9 @@ def check_weights(folder: Path = PRETRAINED) -> None:
     Raises:
         UserError: A file is missing or damaged; says which and how to make the weights again.
     """
-    from hashlib import sha256
-
     try:
-        expected = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        expected = dict(json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         raise UserError(
             f"the farmyard's weights in {folder} are missing; make them again: {MAKE_AGAIN}"
         ) from None

@@ -20,7 +20,7 @@ def captions(scenes: Sequence[Scene]) -> list[list[str]]:
 
 def words_of(prompt: str) -> list[str]:
     """The lower-case words of a prompt, in order."""
-    return re.findall(r"[^\W\d_]+", prompt.lower())
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", prompt.lower())
 
 
 def vocabulary(texts: Iterable[str]) -> list[str]:
