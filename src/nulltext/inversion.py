@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from nulltext.artifact import FORMAT_VERSION, read_artifact
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step, guide, predict_clean
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
+from nulltext.optimizers import NormalisedGradient
 
 if TYPE_CHECKING:
     from nulltext.data import Picture
@@ -94,8 +95,8 @@ class InversionSettings:
 
 
 def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
-    """Adam at the paper's learning rate of 0.01."""
-    return Adam(parameters, lr=0.01)
+    """Steps along the gradient, as long as Adam's first at the paper's learning rate of 0.01."""
+    return NormalisedGradient(parameters, lr=0.01)
 
 
 @dataclass
@@ -206,11 +207,11 @@ def optimise_null_embedding(
 
     ``for j = 0 ... N-1:  null_i <- null_i - eta grad || z*_{t-1} - z_{t-1}(z_t, null_i, C) ||^2``
 
-    The losses of the B pictures are summed: Adam is elementwise, so this equals B separate runs. A picture whose
-    loss before a step is below the tolerance, or was below the threshold of early stop before the step then taken,
-    keeps its embedding from then on. With a tolerance a step that led away from the pivot is taken back, and is the
-    last. A timestep in which something was not finite is done again from its start,
-    with half the loss scale: without a tolerance or an early stop the inner loop asks nothing of the device.
+    The losses of the B pictures are summed: the optimiser keeps rows apart, so this equals B separate runs. A picture
+    whose loss before a step is below the tolerance, or was below the threshold of early stop before the step then
+    taken, keeps its embedding from then on. With a tolerance a step that led away from the pivot is taken back, and is
+    the last. A timestep in which something was not finite is done again from its start, with half the loss scale:
+    without a tolerance or an early stop the inner loop asks nothing of the device.
 
     Args:
         backbone: The model.

@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from nulltext.backbone import Backbone, TextEmbedding, check_model
 from nulltext.errors import UserError
@@ -25,6 +25,7 @@ from nulltext.inversion import (
     Inversion,
     InversionSettings,
     LossScale,
+    NonFiniteLoss,
     OnInnerStep,
     StepRecord,
     ddim_invert,
@@ -33,6 +34,7 @@ from nulltext.inversion import (
     sample,
     start_embedding,
 )
+from nulltext.optimizers import NormalisedGradient
 
 if TYPE_CHECKING:
     from nulltext.data import Timestep
@@ -97,7 +99,7 @@ class NullTextInversion(LightningModule):
         guidance_scale: float = InversionSettings.guidance_scale,
         start: float = InversionSettings.start,
         fixed_point_iterations: int = InversionSettings.fixed_point_iterations,
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.01),
+        optimizer: OptimizerCallable = lambda parameters: NormalisedGradient(parameters, lr=0.01),
         learning_rate_decay: float = InversionSettings.learning_rate_decay,
         tolerance: float = InversionSettings.tolerance,
         early_stop_loss: float = InversionSettings.early_stop_loss,
@@ -139,6 +141,7 @@ class NullTextInversion(LightningModule):
         self.spent = Spent()
         self.pictures: tuple[Picture, ...] = ()
         self.record: StepRecord | None = None
+        self.gave_up = False  # whether the timestep just tried was the last of its group, which is left out
         self.on_inner_step: OnInnerStep | None = None  # set by whoever wants to be told of each inner step
         self._cond: TextEmbedding | None = None
         self._start: TextEmbedding | None = None
@@ -181,8 +184,12 @@ class NullTextInversion(LightningModule):
         return optimizer
 
     def training_step(self, batch: Timestep, batch_idx: int) -> None:
-        """One timestep: the null embedding starts from its predecessor's end and is bent onto the pivot."""
-        i = batch.step
+        """One timestep: the null embedding starts from its predecessor's end and is bent onto the pivot.
+
+        Raises:
+            NonFiniteLoss: It could not be, and there is no other picture to go on with.
+        """
+        i, self.gave_up = batch.step, False
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         if i == 0:
             self._begin(batch.pictures)
@@ -194,24 +201,36 @@ class NullTextInversion(LightningModule):
             parameter.copy_(self._warm_start(i))
         optimizer.state.pop(parameter, None)
         assert self._cond is not None and self._start is not None
-        record = optimise_null_embedding(
-            self.backbone,
-            self.schedule,
-            i,
-            self.z,
-            self.pivot[i + 1],
-            self._cond,
-            self._start,
-            parameter,
-            optimizer,
-            self.settings,
-            self.loss_scale,
-            self.on_inner_step,
-        )
-        optimizer.state.pop(parameter, None)
+        try:
+            record = optimise_null_embedding(
+                self.backbone,
+                self.schedule,
+                i,
+                self.z,
+                self.pivot[i + 1],
+                self._cond,
+                self._start,
+                parameter,
+                optimizer,
+                self.settings,
+                self.loss_scale,
+                self.on_inner_step,
+            )
+        except NonFiniteLoss as error:
+            self._give_up(error)
+            return
+        finally:
+            optimizer.state.pop(parameter, None)
         self.record, self.z = record, record.z
         self.cursor.fill_(i + 1)
         self._count(before)
+
+    def _give_up(self, error: NonFiniteLoss) -> None:
+        """Leaves the group out and makes ready for the next."""
+        self.trainer.datamodule.leave_out(self.pictures, error)  # type: ignore[attr-defined]
+        self.gave_up = True
+        self.cursor.zero_()
+        self.loss_scale = LossScale.for_dtype(self.backbone.dtype)
 
     def _count(self, before: tuple[float, int, int]) -> None:
         assert self.record is not None
