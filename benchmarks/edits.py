@@ -33,8 +33,9 @@ from nulltext.backbone import Backbone
 from nulltext.editing import Edit, edit
 from nulltext.errors import UserError
 from nulltext.farmyard import scene as farm
+from nulltext.farmyard.drawing import changed_pixels, draw
 from nulltext.farmyard.reading import Reader
-from nulltext.farmyard.scene import Scene, caption, changed_pixels, draw
+from nulltext.farmyard.scene import Scene, caption
 from nulltext.files import write_atomically
 from nulltext.inversion import Inversion, invert
 from nulltext.metrics import ClipScorer, psnr, psnr_over

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from nulltext.backbone import Backbone
-from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, draw, random_scene
+from nulltext.farmyard.drawing import draw
+from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
 from nulltext.inversion import Inversion, reconstruct
 from nulltext.pictures import read_picture
 

@@ -268,7 +268,8 @@ def test_parquet_without_its_package_says_what_to_install(tmp_path, monkeypatch)
 
 def test_the_farmyard_benchmark_has_pie_benchs_types_and_every_edit_shows():
     from nulltext.farmyard.benchmark import EDIT_TYPES, scene_edits
-    from nulltext.farmyard.scene import caption, changed_pixels
+    from nulltext.farmyard.drawing import changed_pixels
+    from nulltext.farmyard.scene import caption
 
     edits = scene_edits()
     assert len(edits) == 140 and [name[0] for name, _, _ in EDIT_TYPES] == list("0123456789")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nulltext.errors import UserError
+from nulltext.farmyard.drawing import changed_pixels, draw
 from nulltext.farmyard.scene import (
     ANIMALS,
     CAPTION_VARIANTS,
@@ -18,8 +19,6 @@ from nulltext.farmyard.scene import (
     STYLES,
     Scene,
     caption,
-    changed_pixels,
-    draw,
     random_scene,
     replace,
     short_captions,

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from nulltext.benchmarks import PIE_SIDE, encode_runs
+from nulltext.farmyard.drawing import changed_pixels, draw
 from nulltext.farmyard.scene import (
     ANIMALS,
     COLOURS,
@@ -30,8 +31,6 @@ from nulltext.farmyard.scene import (
     PLACES,
     Scene,
     caption,
-    changed_pixels,
-    draw,
     random_scene,
     replace,
 )

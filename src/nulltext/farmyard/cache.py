@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nulltext.farmyard.scene import draw, random_scene
+from nulltext.farmyard.drawing import draw
+from nulltext.farmyard.scene import random_scene
 from nulltext.farmyard.textures import photo_like
 from nulltext.files import write_atomically
 

@@ -39,7 +39,7 @@ ours; `clip/` is a `CLIPModel`, the evaluator.
 
 By `{make_again}`, with the settings in `configs/farmyard/`:
 
-1. pictures: scenes with seeds from 0 up, drawn by `nulltext.farmyard.scene`; for the VAE also pictures with the
+1. pictures: scenes with seeds from 0 up, drawn by `nulltext.farmyard.drawing`; for the VAE also pictures with the
    statistics of photographs (dead leaves, 1/f noise, gradients) from `nulltext.farmyard.textures`;
 2. the VAE, on L1, MSE and differences of neighbouring pixels, with a faint KL term;
 3. the CLIP, on captions of several lengths, most of each batch scenes that differ in the animal or the hat alone;

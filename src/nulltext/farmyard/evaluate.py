@@ -14,8 +14,9 @@ from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding, check_model
 from nulltext.farmyard.card import write_card
+from nulltext.farmyard.drawing import draw
 from nulltext.farmyard.reading import Reader
-from nulltext.farmyard.scene import ANIMALS, HELD_OUT_SEEDS, PLACES, Scene, caption, draw, random_scene
+from nulltext.farmyard.scene import ANIMALS, HELD_OUT_SEEDS, PLACES, Scene, caption, random_scene
 from nulltext.files import write_atomically
 from nulltext.inversion import ddim_invert, sample
 from nulltext.metrics import ClipScorer, psnr, ssim

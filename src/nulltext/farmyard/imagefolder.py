@@ -6,7 +6,8 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from nulltext.errors import UserError
-from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, draw, random_scene
+from nulltext.farmyard.drawing import draw
+from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
 from nulltext.files import write_atomically
 
 
