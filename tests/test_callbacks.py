@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from nulltext.callbacks import (
     History,
     add_row,
     closing,
+    first_edit,
     read_rows,
     summary,
     written_events,
@@ -264,9 +266,26 @@ def test_rows_are_replaced_by_name_and_the_last_line_gives_the_next_command(tmp_
     ]
     line = closing(path.parent)
     assert "\n" not in line and "2 pictures at 25.50 dB, VAE bound 27.00" in line
-    import shlex
+    assert shlex.split(line.partition("edit it: ")[2])[-1] == "a horse's 'wool'"
+    add_row(path, numbers("a") | {"prompt": "somebody's house"}, ["a", "b"])
+    command = closing(path.parent).partition("now change its words: ")[2]
+    assert shlex.split(command)[-1] == "somebody's house"
 
-    assert shlex.split(line.partition("words: ")[2])[-1] == "a sheep's 'wool'"
+
+@pytest.mark.parametrize(
+    ("prompt", "edit"),
+    [
+        ("a photo of a white sheep on a green meadow", "a photo of a white horse on a green meadow"),
+        ("a drawing of a brown horse in the snow", "a drawing of a brown cow in the snow"),
+        ("An elk and a dog", "A horse and a dog"),
+        ("an orange cat", "an orange horse"),
+        ("three sheep", "three sheep"),
+        ("the dogma of a catalogue", "the dogma of a catalogue"),
+        ("", ""),
+    ],
+)
+def test_the_first_edit_changes_the_animal_if_it_knows_one(prompt, edit):
+    assert first_edit(prompt) == edit
 
 
 def test_summary_says_what_to_do_below_the_bound():

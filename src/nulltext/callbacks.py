@@ -10,7 +10,9 @@ import io
 import json
 import math
 import os
+import re
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ from tqdm import tqdm
 
 from nulltext import report
 from nulltext.checkpoints import rank_checkpoint
+from nulltext.farmyard.scene import ANIMALS
 from nulltext.files import alone, write_atomically
 from nulltext.inversion import StepRecord
 from nulltext.metrics import psnr, ssim
@@ -276,11 +279,25 @@ def closing(folder: Path) -> str:
     ours, bound = (sum(float(row[key]) for row in rows) / len(rows) for key in ("psnr_null_text", "psnr_vae"))
     what = rows[0]["name"] if len(rows) == 1 else f"{len(rows)} pictures"
     place = shown if len(rows) == 1 else f"{shown}/{rows[0]['name']}"
-    prompt = rows[0]["prompt"].replace("'", "'\\''")
+    prompt = first_edit(rows[0]["prompt"])
+    advice = "now edit it" if prompt != rows[0]["prompt"] else "now change its words"
     return (
-        f"{what} at {ours:.2f} dB, VAE bound {bound:.2f}; see {shown}; now change the words: "
-        f"python main.py edit --inversion {place} --prompt '{prompt}'"
+        f"{what} at {ours:.2f} dB, VAE bound {bound:.2f}; see {shown}; {advice}: "
+        f"python main.py edit --inversion {shlex.quote(place)} --prompt {shlex.quote(prompt)}"
     )
+
+
+def first_edit(prompt: str) -> str:
+    """The prompt with another animal, where it names one that the farmyard knows; else as it is."""
+    animals = "|".join(ANIMALS)
+    found = re.search(rf"\b(an?|the) ([\w-]+ )?({animals})\b", prompt, re.IGNORECASE)
+    if found is None:
+        return prompt
+    article, adjective, animal = found.groups("")
+    other = "horse" if animal.lower() != "horse" else "cow"
+    if not adjective and article.lower() == "an":  # an elk, a horse
+        article = article[0]
+    return f"{prompt[: found.start()]}{article} {adjective}{other}{prompt[found.end() :]}"
 
 
 class Curves(Callback):
