@@ -31,6 +31,7 @@ from nulltext.callbacks import (
 )
 from nulltext.cli import main
 from nulltext.errors import UserError
+from nulltext.finished import ARTIFACT
 from nulltext.inversion import StepRecord
 from nulltext.metrics import ssim
 
@@ -154,6 +155,65 @@ def test_a_result_that_cannot_be_written_does_not_count_as_done(room, tiny_sd, m
     assert int(cursor) == T - 1
     assert fit(tiny_sd, "--ckpt_path", "last") == 0
     assert Path("lightning_logs/version_0/sheep/inversion.safetensors").is_file()
+
+
+def poison(monkeypatch, call, step):
+    """Takes the numbers out of the pivot of one group of pictures from a timestep on."""
+    before, calls = module.ddim_invert, []
+
+    def poisoned(*rest, **others):
+        pivot = before(*rest, **others)
+        calls.append(pivot)
+        if len(calls) == call:
+            pivot[step + 1 :] = math.nan
+        return pivot
+
+    monkeypatch.setattr(module, "ddim_invert", poisoned)
+
+
+@pytest.mark.parametrize("step", [0, T - 1])
+def test_a_loss_that_is_no_number_costs_its_picture_and_no_other(step, room, tiny_sd, monkeypatch, capsys):
+    Image.open("cow.png").rotate(90).save("pig.png")
+    farm = ["--data.image", "cow.png", "--data.image", "pig.png"]
+    assert fit(tiny_sd, *farm) == 0
+    capsys.readouterr()
+    with monkeypatch.context() as poisoned:
+        poison(poisoned, 2, step)
+        assert fit(tiny_sd, *farm) == 1
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if "skipped" in line]
+    assert f"cow.png: the loss of step {step} was not finite 3 times in a row; try " in line
+    assert "2 pictures at" in said and "go on with" not in said
+    whole, run = Path("lightning_logs/version_0"), Path("lightning_logs/version_1")
+    assert not (run / "cow").exists() and [r["name"] for r in read_rows(run / "metrics.csv")] == [
+        "sheep",
+        "pig",
+    ]
+    for name in ("sheep", "pig"):
+        assert (run / name / ARTIFACT).read_bytes() == (whole / name / ARTIFACT).read_bytes()
+    scalars, _ = events(run)
+    assert [i for i, _ in scalars.get("loss/cow", [])] == list(range(step))
+    assert [i for i, _ in scalars["loss/pig"]] == list(range(T))
+    assert fit(tiny_sd, *farm, "--ckpt_path", str(run)) == 0  # with the cause gone, it alone is done
+    assert "2 of these pictures were finished before" in capsys.readouterr().out
+    assert (run / "cow" / ARTIFACT).read_bytes() == (whole / "cow" / ARTIFACT).read_bytes()
+
+
+def test_a_group_whose_loss_is_no_number_is_left_out_whole(room, tiny_sd, monkeypatch, capsys):
+    poison(monkeypatch, 1, step=1)
+    assert fit(tiny_sd, "--data.image", "cow.png", "--data.batch_size", "2") == 1
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if "skipped" in line]
+    assert len(lines) == 2 and all("--data.batch_size 1" in line for line in lines)
+    assert "nothing was left to do" not in said and not list(room.rglob(ARTIFACT))
+
+
+def test_the_only_picture_ends_the_run_with_its_last_good_timestep_saved(room, tiny_sd, monkeypatch, capsys):
+    poison(monkeypatch, 1, step=2)
+    assert fit(tiny_sd) == 2
+    assert "the loss of step 2 was not finite 3 times in a row; try " in capsys.readouterr().err
+    checkpoint = torch.load("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert int(checkpoint["state_dict"]["cursor"]) == 2
 
 
 def test_checkpoint_is_small_and_without_pickled_objects(room, tiny_sd):

@@ -87,7 +87,10 @@ class Artifacts(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keeps the timestep's losses; after the last one, compares and writes."""
-        assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
+        assert isinstance(pl_module, NullTextInversion)
+        if pl_module.gave_up:
+            return
+        assert pl_module.record is not None
         record = pl_module.record
         self.history.add(record, loss_left(pl_module))
         last = record.step + 1 == pl_module.settings.steps
@@ -327,7 +330,10 @@ class Curves(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Writes one timestep, and after a group's last one the comparison."""
-        assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
+        assert isinstance(pl_module, NullTextInversion)
+        if pl_module.gave_up:
+            return
+        assert pl_module.record is not None
         record = pl_module.record
         images = self._wants_images(record.step, pl_module.settings.steps)
         clean = pl_module.backbone.decode_latents(record.z_clean) if images else None
@@ -469,9 +475,12 @@ class Progress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """One timestep on."""
-        assert isinstance(pl_module, NullTextInversion) and pl_module.record is not None
-        if not self._bar.disable:
+        """One timestep on, or all that a group which is left out would have taken."""
+        assert isinstance(pl_module, NullTextInversion)
+        if pl_module.gave_up:
+            self._bar.update(pl_module.settings.steps - batch.step)
+        elif not self._bar.disable:
+            assert pl_module.record is not None
             record = pl_module.record
             self._say(int(record.inner_steps.max()), record.losses[-1] if len(record.losses) else None)
             self._bar.update()
@@ -508,5 +517,7 @@ class Checkpointer(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves; Lightning calls checkpoint callbacks after all others."""
+        if pl_module.gave_up:
+            return
         path = run_folder(trainer) / rank_checkpoint(trainer.global_rank)
         write_atomically(path, lambda temporary: trainer.save_checkpoint(temporary))

@@ -189,6 +189,7 @@ class PictureData(LightningDataModule):
             steps=int(module.hparams["steps"]),
             where=lambda: (trainer.current_epoch - first, int(module.cursor)),  # type: ignore[arg-type]
             read=self.pictures,
+            gave_up=lambda: bool(module.gave_up),
         )
 
     def _plan(self, module: Any) -> list[list[Source]]:
@@ -249,6 +250,17 @@ class PictureData(LightningDataModule):
             self.trainer.lightning_module.cursor.zero_()  # type: ignore[operator]
         return tuple(found)
 
+    def leave_out(self, pictures: tuple[Picture, ...], error: UserError) -> None:
+        """Counts the pictures of a group whose inversion failed as broken; the others are done all the same.
+
+        Raises:
+            UserError: There are no others.
+        """
+        if len(self.order) == 1:
+            raise error
+        hint = "; with --data.batch_size 1 the others of its group may be done" if len(pictures) > 1 else ""
+        self.broken += [(str(picture.path), f"{error}{hint}") for picture in pictures]
+
     def _read(self, source: Source) -> Picture:
         frame = self.frame()
         picture = read_picture(
@@ -283,6 +295,7 @@ class TimestepLoader:
         steps: T.
         where: Gives the current group and the step at which the module stands; T and 0 both mean a new group.
         read: Gives the pictures of a group.
+        gave_up: Says whether the group is left out from the step just tried on.
     """
 
     def __init__(
@@ -290,8 +303,9 @@ class TimestepLoader:
         steps: int,
         where: Callable[[], tuple[int, int]],
         read: Callable[[int], tuple[Picture, ...]],
+        gave_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.steps, self.where, self.read = steps, where, read
+        self.steps, self.where, self.read, self.gave_up = steps, where, read, gave_up
 
     def __len__(self) -> int:
         return self.steps
@@ -303,6 +317,8 @@ class TimestepLoader:
             return
         for step in range(cursor % self.steps, self.steps):
             yield Timestep(step, group, pictures)
+            if self.gave_up():
+                return
 
 
 def find_pictures(wanted: Sequence[Path]) -> tuple[list[Row], list[tuple[str, str]]]:

@@ -49,8 +49,8 @@ def main(words: list[str]) -> int:
         words: The options, such as ``["--data.image", "sheep.jpg"]``; configs are paths already.
 
     Returns:
-        0; 1 where some of several pictures could not be used or one of several processes died; 130 or 143 where the
-        run was stopped.
+        0; 1 where some of several pictures could not be used or inverted, or one of several processes died; 130 or
+        143 where the run was stopped.
     """
     _quieten()
     cli = FitCLI(gather(words, "--data.image"))
@@ -205,7 +205,13 @@ class FitCLI(LightningCLI):
         if (self.code or halfway) and (folder / LAST).is_file():
             again = os.path.relpath(folder / LAST)
             print(f"nulltext: stopped; go on with the same command and --ckpt_path {again}")
-        elif alone and not self.code and not halfway and not self._artifacts().done:
+        elif (
+            alone
+            and not self.code
+            and not halfway
+            and not self._artifacts().done
+            and not self.datamodule.broken
+        ):
             print(f"nulltext: {folder} is finished; nothing was left to do")
 
     def _own_checkpoint(self, path: str | None) -> Path | None:
