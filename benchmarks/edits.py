@@ -38,8 +38,9 @@ from nulltext.farmyard.reading import Reader
 from nulltext.farmyard.scene import Scene, caption
 from nulltext.files import write_atomically
 from nulltext.inversion import Inversion, invert
-from nulltext.metrics import ClipScorer, psnr, psnr_over
+from nulltext.metrics import psnr, psnr_over
 from nulltext.pictures import Picture, to_image, to_pixels
+from nulltext.scorers import ClipScorer
 
 FIRST_SEED = farm.HELD_OUT_SEEDS.start + 700_000
 CHANGES: dict[str, dict[str, str]] = {
@@ -53,9 +54,11 @@ CHANGES: dict[str, dict[str, str]] = {
 WAYS: dict[str, dict[str, Any]] = {
     "plain (the slides)": {"kind": "plain", "local_blend": None},
     "replace or refine": {"local_blend": None},
-    "plain, mask found, learned null": {"kind": "plain", "null": "learned"},
-    "plain, mask found": {"kind": "plain"},
-    "replace or refine, mask found (default)": {},
+    "plain, mask found, learned null": {"kind": "plain", "null": "learned", "keep_pixels": False},
+    "plain, mask found": {"kind": "plain", "keep_pixels": False},
+    "replace or refine, mask found": {"keep_pixels": False},
+    "plain, mask found, pixels kept": {"kind": "plain"},
+    "replace or refine, mask found, pixels kept (default)": {},
 }
 COLUMNS = ("reads", "background", "answer", "inside")
 
@@ -101,7 +104,9 @@ def measure(
 ) -> tuple[list[dict[str, Any]], list[Tensor]]:
     """The figures of all edits of a scene, and the pictures (3, H, W) in [0, 1]: source, reconstruction, edits."""
     wanted = edits_of(source, ways)
-    edited = edit(backbone, source.inversion, [one[3] for one in wanted], batch_size=16)
+    edited = edit(
+        backbone, source.inversion, [one[3] for one in wanted], original=source.pixels, batch_size=16
+    )
     pictures = torch.stack([as_seen(r.picture) for r in edited.results])
     reads = reader.read(scorer.image_features(pictures))
     first = [as_seen(source.pixels), as_seen(edited.reconstruction.cpu())]
@@ -200,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"edits: error: {error}", file=sys.stderr)
         return 2
-    reader, rows, begun = Reader(scorer), [], time.perf_counter()
+    reader, rows, begun = Reader(scorer.text_features), [], time.perf_counter()
     for k, scene in enumerate(scenes(options.scenes)):
         source = inverted(backbone, scene)
         made, pictures = measure(backbone, source, ways, scorer, reader)

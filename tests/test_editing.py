@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 
 from nulltext.backbone import Backbone
-from nulltext.blending import automatic_mask, fit_mask, otsu_threshold, probe_steps, word_mask
+from nulltext.blending import (
+    automatic_mask,
+    fit_mask,
+    keep_pixels,
+    otsu_threshold,
+    probe_steps,
+    word_mask,
+)
 from nulltext.editing import Edit, edit, row_control
 from nulltext.errors import UserError
 from nulltext.inversion import Inversion, InversionSettings, ddim_invert, describe, optimise, reconstruct
@@ -104,6 +111,29 @@ def test_target_equals_source_gives_the_reconstruction_for_every_kind(tiny_sd, s
     expected = backbone.decode_latents(reconstruct(backbone, inversion))[0]
     for result in edited.results:
         assert close(result.picture, expected), result.edit
+
+
+def test_an_edit_keeps_the_pixels_where_it_may_not_act_or_changes_nothing():
+    picture, unedited = torch.rand(3, 32, 32) - 0.5, torch.rand(3, 32, 32) - 0.5
+    mask = torch.zeros(8, 8)
+    mask[:, :4] = 1.0
+    edited = unedited.clone()
+    edited[:, :16] += 0.5  # the upper half changes
+    kept = keep_pixels(picture, edited, unedited, mask)
+    assert torch.equal(kept[:, :, 18:], picture[:, :, 18:])  # outside the mask
+    assert torch.equal(kept[:, 20:], picture[:, 20:])  # nothing changed there
+    assert torch.equal(kept[:, :16, :14], edited[:, :16, :14])
+
+
+def test_the_picture_itself_stays_outside_the_mask(sd):
+    backbone, inversion, pixels = sd
+    mask = torch.zeros(32, 24)
+    mask[:16] = 1.0
+    edits = [Edit(SWAP, mask=mask), Edit(SWAP, mask=mask, keep_pixels=False)]
+    kept, decoded = quietly(backbone, inversion, edits, original=pixels).results
+    assert torch.equal(kept.picture[:, 20:], pixels[:, 20:])
+    assert not torch.allclose(decoded.picture[:, 20:], pixels[:, 20:], atol=0.05)
+    torch.testing.assert_close(kept.latents, decoded.latents)
 
 
 def test_half_precision_edits_and_keeps_the_source(tiny_sd):

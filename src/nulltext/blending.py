@@ -27,6 +27,9 @@ PROBED_TIMESTEPS = (400, 750)
 GENEROUS = 0.8
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
+VISIBLE = 0.1
+"""How far a pixel, in [-1, 1], must move to be the edit's; half of it is not seen at all, between them it is mixed."""
+
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts ask for the same picture."""
 
@@ -130,6 +133,25 @@ def word_mask(maps: Sequence[Tensor], size: tuple[int, int], threshold: float, m
         grown = F.interpolate(_pool(attention, max_pool)[None, None], size=size)[0, 0]
         mask |= grown / grown.max().clamp(min=1e-12) > threshold
     return mask.float()
+
+
+def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor) -> Tensor:
+    """The edit where it changes something to see, the picture's own pixels everywhere else.
+
+    What the VAE loses is so lost only where the edit acts, and a mask that is larger than the change does no harm.
+
+    Args:
+        picture: What was inverted (3, H, W) in [-1, 1].
+        edited: The decoded edit (3, H, W).
+        unedited: The decoded reconstruction (3, H, W).
+        mask: Where the edit may act (h, w) over the latents.
+    """
+    size = (picture.shape[-2], picture.shape[-1])
+    near = size[0] // mask.shape[0] // 2 * 2 + 1  # the pixels of one latent, and odd
+    moved = _smooth(_pool((edited - unedited).abs().amax(0), near))
+    seen = (2 * moved / VISIBLE - 1).clamp(0, 1)
+    allowed = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+    return torch.lerp(picture, edited, allowed * seen)
 
 
 def read_mask(path: Path, picture: tuple[int, int], latent: tuple[int, int]) -> Tensor:

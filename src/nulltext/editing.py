@@ -29,7 +29,7 @@ from nulltext.alignment import (
 )
 from nulltext.attention import AttentionControl, RowControl, attending
 from nulltext.backbone import Backbone, TextEmbedding
-from nulltext.blending import automatic_mask, fit_mask, noise_difference, read_mask, word_mask
+from nulltext.blending import automatic_mask, fit_mask, keep_pixels, noise_difference, read_mask, word_mask
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.errors import UserError
 from nulltext.inversion import Inversion, ddim_invert, guided_noise
@@ -67,6 +67,8 @@ class Edit:
             the picture for ``auto``, 0.3 for words.
         max_pool: Side of the neighbourhood by which a mask grows, in latent pixels, odd; 1 not at all.
         start: The share of the steps after which the picture is kept outside the mask.
+        keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
+            nothing to see; its reconstruction's where the picture is not at hand.
         guidance_scale: w; by default 3 under a mask and the inversion's own without.
         null: The null text of the edit: ``learned``, ``empty``, or ``auto``: empty under a mask, learned without.
         seed: Draws other noise inside the mask: another hat on the same head.
@@ -84,6 +86,7 @@ class Edit:
     threshold: float | None = None
     max_pool: int = 3
     start: float = 0.0
+    keep_pixels: bool = True
     guidance_scale: float | None = None
     null: Null = "auto"
     seed: int | None = None
@@ -183,6 +186,7 @@ class _Plan:
         list[tuple[int, ...]], list[tuple[int, ...]]
     ]  # tokens that blend, of the source and the target
     empty_null: bool
+    same: bool  # the source's own prompt: the reconstruction is what is wanted
 
     @property
     def masked(self) -> bool:
@@ -228,8 +232,8 @@ def edit(
         method: How the source is held: ``null_text`` by the learned null embeddings; ``ddim`` by plain ones;
             ``negative_prompt`` by the source prompt in their place (Miyake et al., arXiv 2305.16807); ``direct`` by
             walking the pivot itself (Ju et al., arXiv 2310.01506), which is computed anew, without optimisation.
-        original: The picture (3, H, W) in [-1, 1], from which ``direct`` computes its pivot; by default from the
-            reconstruction.
+        original: The picture (3, H, W) in [-1, 1]: its pixels stay outside the masks, and ``direct`` computes its
+            pivot from it; by default the reconstruction stands in for it.
         walk: The source's own walk (T + 1, 1, 4, h, w) under this method, where it is known already.
         attention: Words whose attention maps are wanted.
         batch_size: Edits that are computed at a time.
@@ -254,12 +258,23 @@ def edit(
     else:
         latents = source_walk(backbone, schedule, inversion, cond, kept)
     plans = _plan(backbone, inversion, schedule, latents, cond, wanted, attention, batch_size)
+    reconstruction = backbone.decode_latents(latents[-1])[0]
     results: list[EditResult] = []
     for k in range(0, len(plans), batch_size):
         results += _run(
             backbone, inversion, schedule, latents, cond, kept, empty, plans[k : k + batch_size], attention
         )
-    return Edited(backbone.decode_latents(latents[-1])[0], results)
+    unedited = reconstruction.cpu()
+    picture = unedited if original is None else original.cpu()
+    results = [_keep_pixels(plan, r, picture, unedited) for plan, r in zip(plans, results, strict=True)]
+    return Edited(reconstruction, results)
+
+
+def _keep_pixels(plan: _Plan, result: EditResult, picture: Tensor, unedited: Tensor) -> EditResult:
+    if plan.same or result.mask is None or not plan.edit.keep_pixels:
+        return result
+    kept = keep_pixels(picture, result.picture, unedited, result.mask)
+    return dataclasses.replace(result, picture=kept)
 
 
 def _kept_null(
@@ -390,7 +405,7 @@ def _plan(
             )
         elif (mask := found[k]) is not None and not bool(mask.any()):
             warnings.warn(f"{e.prompt!r} asks the model for the same picture: nothing to edit", stacklevel=3)
-        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], False)
+        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], False, same)
         empty = plan.masked if e.null == "auto" else e.null == "empty"
         w = e.guidance_scale
         if w is None:

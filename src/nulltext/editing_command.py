@@ -62,6 +62,7 @@ def edit_command(
     threshold: float | str | None = None,
     max_pool: int = 3,
     start: float = 0.0,
+    keep_pixels: bool = True,
     guidance_scale: float | str | None = None,
     null: Null = "auto",
     seed: int | None = None,
@@ -92,6 +93,7 @@ def edit_command(
         threshold: How different a place must be to be edited, 0 to 1; found by itself when not given.
         max_pool: By how much the mask grows: 1 not at all, 3 one latent pixel.
         start: Share of the steps after which the picture is kept outside the mask.
+        keep_pixels: Under a mask the picture's own pixels stay wherever the edit changes nothing to see.
         guidance_scale: Weight w of the prompt; 3 under a mask, the inversion's own without.
         null: The null text of the edit: learned, empty, or auto: empty under a mask, learned without.
         seed: Draws other noise inside the mask: another hat on the same head.
@@ -118,6 +120,7 @@ def edit_command(
         "threshold": threshold,
         "max_pool": max_pool,
         "start": start,
+        "keep_pixels": keep_pixels,
         "guidance_scale": guidance_scale,
         "null": null,
         "seed": seed,
