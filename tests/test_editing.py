@@ -133,7 +133,7 @@ def test_the_picture_itself_stays_outside_the_mask(sd):
     kept, decoded = quietly(backbone, inversion, edits, original=pixels).results
     assert torch.equal(kept.picture[:, 20:], pixels[:, 20:])
     assert not torch.allclose(decoded.picture[:, 20:], pixels[:, 20:], atol=0.05)
-    torch.testing.assert_close(kept.latents, decoded.latents)
+    torch.testing.assert_close(kept.latents, decoded.latents, rtol=0, atol=1e-4)
 
 
 def test_half_precision_edits_and_keeps_the_source(tiny_sd):
