@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from methods import DEFAULT, PAPER, PAPER_OPTIMIZER
 from torch import Tensor
 
 from nulltext.backbone import Backbone
@@ -37,7 +38,7 @@ from nulltext.farmyard.drawing import changed_pixels, draw
 from nulltext.farmyard.reading import Reader
 from nulltext.farmyard.scene import Scene, caption
 from nulltext.files import write_atomically
-from nulltext.inversion import Inversion, invert
+from nulltext.inversion import Inversion, default_optimizer, invert
 from nulltext.metrics import psnr, psnr_over
 from nulltext.pictures import Picture, to_image, to_pixels
 from nulltext.scorers import ClipScorer
@@ -60,6 +61,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "plain, mask found, pixels kept": {"kind": "plain"},
     "replace or refine, mask found, pixels kept (default)": {},
 }
+RECIPES = {"default": (DEFAULT, default_optimizer), "paper": (PAPER, PAPER_OPTIMIZER)}
+"""How the scenes are inverted."""
 COLUMNS = ("reads", "background", "answer", "inside")
 
 
@@ -78,12 +81,13 @@ def scenes(number: int) -> list[Scene]:
     return [farm.replace(s, animal="sheep", colour="white", hat=None, place="meadow") for s in drawn]
 
 
-def inverted(backbone: Backbone, scene: Scene) -> Source:
-    """Draws a scene and inverts it with the default settings."""
+def inverted(backbone: Backbone, scene: Scene, recipe: str = "default") -> Source:
+    """Draws a scene and inverts it with the default settings, or those of configs/paper.yaml."""
     pixels = to_pixels(draw(scene, backbone.default_size))
     size = (pixels.shape[1], pixels.shape[2])
     picture = Picture(pixels=pixels, prompt=caption(scene), name=str(scene.seed), size=size, crop="none")
-    return Source(scene, pixels, invert(backbone, picture))
+    settings, optimizer = RECIPES[recipe]
+    return Source(scene, pixels, invert(backbone, picture, settings=settings, optimizer=optimizer))
 
 
 def edits_of(source: Source, ways: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, Scene, Edit]]:
@@ -190,6 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clip", default="farmyard", help="the CLIP that reads")
     parser.add_argument("--scenes", type=int, default=32)
     parser.add_argument(
+        "--inversion", choices=list(RECIPES), default="default", help="settings of the inversion"
+    )
+    parser.add_argument(
         "--ways", default=",".join(map(str, range(len(WAYS)))), help="numbers of ways, with commas"
     )
     parser.add_argument("--out", type=Path, help="writes OUT.md and OUT.json")
@@ -207,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     reader, rows, begun = Reader(scorer.text_features), [], time.perf_counter()
     for k, scene in enumerate(scenes(options.scenes)):
-        source = inverted(backbone, scene)
+        source = inverted(backbone, scene, options.inversion)
         made, pictures = measure(backbone, source, ways, scorer, reader)
         rows += made
         if options.figure and k == options.figure_scene:
