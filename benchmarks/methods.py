@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from reference import Reference, ddim_scheduler
 from subjects import Subject
 from torch import Tensor
+from torch.optim import Optimizer
 
 from nulltext.backbone import Backbone
-from nulltext.inversion import InversionSettings, ddim_invert, optimise, sample
+from nulltext.inversion import InversionSettings, ddim_invert, default_optimizer, optimise, sample
 
-PAPER = InversionSettings(
-    steps=50,
-    inner_steps=10,
-    start=0.0,
-    fixed_point_iterations=0,
-    tolerance=0.0,
-    early_stop_loss=1e-5,
-    early_stop_growth=2e-5,
-)
+MakeOptimizer = Callable[[Iterable[Any]], Optimizer]
+
+
+def recipe_of(config: Path) -> tuple[InversionSettings, MakeOptimizer]:
+    """The settings and the inner optimiser that a config of ``fit`` gives."""
+    model = yaml.safe_load(config.read_text())["model"]
+    optimizer = model.pop("optimizer")
+    module, _, name = optimizer["class_path"].rpartition(".")
+    make = partial(getattr(import_module(module), name), **optimizer["init_args"])
+    return InversionSettings(**{k: v for k, v in model.items() if k != "pretrained"}), make
+
+
+PAPER, PAPER_OPTIMIZER = recipe_of(Path(__file__).parents[1] / "configs/paper.yaml")
 DEFAULT = InversionSettings()
 TITLES = {
     "reference": "reference, unfrozen, fp32",
@@ -55,12 +63,17 @@ def run_reference(backbone: Backbone, subject: Subject, steps: int) -> Outcome:
     return Outcome(z_0, torch.cat(learned))
 
 
-def run_ours(backbone: Backbone, subject: Subject, steps: int | None, settings: InversionSettings) -> Outcome:
+def run_ours(
+    backbone: Backbone,
+    subject: Subject,
+    steps: int,
+    settings: InversionSettings = DEFAULT,
+    optimizer: MakeOptimizer = default_optimizer,
+) -> Outcome:
     """Null-text inversion with some settings."""
-    schedule = backbone.schedule(steps or settings.steps)
-    k = settings.fixed_point_iterations
+    schedule, k = backbone.schedule(steps), settings.fixed_point_iterations
     pivot = ddim_invert(backbone, schedule, subject.z_0, subject.cond, fixed_point_iterations=k)
-    done = list(optimise(backbone, schedule, pivot, subject.cond, settings))
+    done = list(optimise(backbone, schedule, pivot, subject.cond, settings, optimizer))
     return Outcome(done[-1][0].z, torch.cat([null for _, null in done]))
 
 
@@ -77,8 +90,8 @@ def run_without_optimisation(
 Method = Callable[[Backbone, Subject, Any], Outcome]
 METHODS: dict[str, tuple[Method, int]] = {  # the method, and its number of steps
     "reference": (run_reference, 50),
-    "paper": (partial(run_ours, settings=PAPER), PAPER.steps),
-    "default": (partial(run_ours, settings=DEFAULT), DEFAULT.steps),
+    "paper": (partial(run_ours, settings=PAPER, optimizer=PAPER_OPTIMIZER), PAPER.steps),
+    "default": (run_ours, DEFAULT.steps),
     "ddim": (partial(run_without_optimisation, negative_prompt=False), 50),
     "negative_prompt": (partial(run_without_optimisation, negative_prompt=True), 50),
 }

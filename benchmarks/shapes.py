@@ -145,16 +145,10 @@ def stem_seconds(backbone: Backbone, forward: Callable[[], Any]) -> float:
     return found[0]
 
 
-def seconds_of(units: Units, settings: InversionSettings, taken: int, pairs: int) -> float:
-    """An inversion's time from the times of its parts.
-
-    Args:
-        units: The parts.
-        settings: T, and how the pivot is found.
-        taken: Inner steps in all.
-        pairs: Guided steps that ask both halves anew, as the reference's do.
-    """
+def seconds_of(units: Units, settings: InversionSettings, taken: int) -> float:
+    """An inversion's time from the times of its parts, for so many inner steps in all."""
     t, k = settings.steps, settings.fixed_point_iterations
+    pairs = t if settings.fresh_guided_step else 0  # guided steps in one batch of two, both halves anew
     plain = t * k + min(t, 2) if k else t  # the pivot
     plain += t  # the conditional predictions, or from the source prompt the last predictions
     plain += t if settings.warm_start and not pairs else 0  # the last null predictions, else in the pairs
@@ -173,12 +167,9 @@ def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[st
     ]
     rows: list[dict[str, Any]] = []
     for name, units in found.items():
-        pairs = PAPER.steps if name == "reference" else 0
-        minutes = [seconds_of(units, PAPER, PAPER.steps * PAPER.inner_steps, pairs) / 60]
+        minutes = [seconds_of(units, PAPER, PAPER.steps * PAPER.inner_steps) / 60]
         if name != "reference":
-            minutes += [
-                seconds_of(units, DEFAULT, n, 0) / 60 for n in (DEFAULT.steps * DEFAULT.inner_steps, 0)
-            ]
+            minutes += [seconds_of(units, DEFAULT, n) / 60 for n in (DEFAULT.steps * DEFAULT.inner_steps, 0)]
         times = (units.forward, units.pair, units.gradient, units.pair_gradient, units.stem)
         cells = [f"{x:.3f}" if x else "-" for x in times]
         cells += [f"{units.peak_bytes / 2**30:.2f} GiB", *(f"{m:.2f}" for m in minutes)]
