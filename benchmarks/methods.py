@@ -46,8 +46,8 @@ TITLES = {
 class Outcome:
     """Where the guided walk ended, and the null embeddings if any were learned."""
 
-    z_0: Tensor  # (1, 4, h, w)
-    null: Tensor | None = None  # (T, L, d)
+    z_0: Tensor  # (B, 4, h, w)
+    null: Tensor | None = None  # (T, B, L, d)
 
 
 def run_reference(backbone: Backbone, subject: Subject, steps: int) -> Outcome:
@@ -60,7 +60,7 @@ def run_reference(backbone: Backbone, subject: Subject, steps: int) -> Outcome:
     learned, z_0 = theirs.null_optimisation(theirs.ddim_inversion(subject.z_0))
     backbone.forwards += theirs.forwards
     backbone.backwards += theirs.backwards
-    return Outcome(z_0, torch.cat(learned))
+    return Outcome(z_0, torch.stack(learned))
 
 
 def run_ours(
@@ -74,7 +74,7 @@ def run_ours(
     schedule, k = backbone.schedule(steps), settings.fixed_point_iterations
     pivot = ddim_invert(backbone, schedule, subject.z_0, subject.cond, fixed_point_iterations=k)
     done = list(optimise(backbone, schedule, pivot, subject.cond, settings, optimizer))
-    return Outcome(done[-1][0].z, torch.cat([null for _, null in done]))
+    return Outcome(done[-1][0].z, torch.stack([null for _, null in done]))
 
 
 def run_without_optimisation(

@@ -102,7 +102,7 @@ class Shape(Backbone):
         return TextEmbedding(text.sequence, torch.randn(1, pooled, device=self.device), ids)
 
 
-def measure_shape(options: argparse.Namespace, name: str) -> Units:
+def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[str, Tensor]]:
     """What one forward, one batch of two and one gradient cost, after a warm-up of a gradient."""
     dtype, frozen, layout = SHAPES[name]
     torch.manual_seed(0)
@@ -124,7 +124,7 @@ def measure_shape(options: argparse.Namespace, name: str) -> Units:
     seconds = [median_seconds(backbone.device, work, options.repeats) for work in works]
     peak = peak_bytes(backbone.device)  # of what an inversion does; the batch of two below is a lead
     seconds.append(median_seconds(backbone.device, partial(gradient, pair, both), 1) if frozen else 0.0)
-    return Units(
+    units = Units(
         name,
         *seconds,
         stem=stem_seconds(backbone, forward),
@@ -132,6 +132,7 @@ def measure_shape(options: argparse.Namespace, name: str) -> Units:
         parameters=sum(p.numel() for p in unet.parameters()),
         device=device_words(backbone.device),
     )
+    return units, {}
 
 
 def stem_seconds(backbone: Backbone, forward: Callable[[], Any]) -> float:

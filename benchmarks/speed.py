@@ -3,9 +3,11 @@
     python benchmarks/speed.py                              # the shipped model, 12 drawn pictures
     python benchmarks/speed.py --photographs                # four photographs of scikit-image instead
     python benchmarks/speed.py --shape sd15                 # random weights of a large architecture, for cost alone
+    python benchmarks/speed.py --batches 1,2,4,8            # throughput: pictures that go through together
     python benchmarks/speed.py --profile                    # where the time of the default goes
 
-Each method runs in a process of its own, one picture at a time, so that the peak memory is its own.
+Each method runs in a process of its own, one picture at a time, so that the peak memory is its own; so does each
+row of the other tables.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from batches import compare_batches, measure_batch, sizes
 from measuring import device_words, measure_apart, peak_bytes, stopwatch
 from methods import METHODS, SLOW, TITLES
 from shapes import SHAPES, UNETS, compare_shapes, measure_shape
@@ -50,7 +53,7 @@ def measure(options: argparse.Namespace, method: str) -> tuple[Report, dict[str,
     """Runs one method over the pictures, after a warm-up of two steps.
 
     Returns:
-        The report, and under ``null`` the embeddings (pictures, T, L, d) that were learned.
+        The report, and under ``null`` the embeddings (T, pictures, L, d) that were learned.
     """
     precision = "32-true" if method == "reference" else options.precision
     backbone = Backbone.from_pretrained(options.model, precision=precision, device=options.device)
@@ -74,19 +77,25 @@ def measure(options: argparse.Namespace, method: str) -> tuple[Report, dict[str,
         report.latent_error.append(float((outcome.z_0 - subject.z_0).square().mean()))
         learned += [] if outcome.null is None else [outcome.null]
     report.peak_bytes = peak_bytes(backbone.device)
-    return report, {"null": torch.stack(learned)} if learned else {}
+    return report, {"null": torch.cat(learned, dim=1)} if learned else {}
+
+
+def table_of(options: argparse.Namespace) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What makes the table that the options ask for, and what measures one of its rows."""
+    if options.shape:
+        return compare_shapes, measure_shape
+    if options.batches:
+        return compare_batches, measure_batch
+    return compare, measure
 
 
 def measure_here(options: argparse.Namespace) -> None:
     """The other end of ``measure_apart``."""
     from safetensors.torch import save_file
 
-    if options.shape:
-        found, tensors = asdict(measure_shape(options, options.only)), {}
-    else:
-        report, tensors = measure(options, options.only)
-        found = asdict(report)
-    options.to.write_text(json.dumps(found))
+    _, measuring = table_of(options)
+    found, tensors = measuring(options, options.only)
+    options.to.write_text(json.dumps(asdict(found)))
     save_file(tensors, options.to.with_suffix(".safetensors"))
 
 
@@ -181,12 +190,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--slow-pictures", type=int, help="how many of them for the reference and `paper`")
     parser.add_argument("--photographs", action="store_true", help="scikit-image's instead of drawn scenes")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument(
+    table = parser.add_mutually_exclusive_group()
+    table.add_argument(
         "--shape", help=f"cost alone, with random weights: {', '.join(UNETS)}, or a UNet's config"
     )
     parser.add_argument("--rows", nargs="+", choices=SHAPES, default=list(SHAPES), help="of --shape")
-    parser.add_argument("--repeats", type=int, default=3, help="of each part with --shape")
-    parser.add_argument("--profile", action="store_true", help="where the time of the default goes")
+    table.add_argument(
+        "--batches", type=sizes, help="throughput in batches, such as 1,2,4,8; as many pictures as all divide"
+    )
+    table.add_argument("--profile", action="store_true", help="where the time of the default goes")
+    parser.add_argument("--repeats", type=int, default=3, help="with --shape and --batches")
     parser.add_argument("--out", type=Path, help="write OUT.md and OUT.json as well")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
@@ -203,7 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.profile:
             print(profile(options))
         else:
-            text, data = (compare_shapes if options.shape else compare)(options, argv)
+            comparing, _ = table_of(options)
+            text, data = comparing(options, argv)
             print(text)
             if options.out:
                 write_atomically(options.out.with_suffix(".md"), lambda p: p.write_text(text))

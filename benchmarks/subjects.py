@@ -19,11 +19,11 @@ PHOTOGRAPHS = {  # of scikit-image, with what the farmyard's vocabulary can say 
 
 @dataclass
 class Subject:
-    """A picture's latents and what it shows; the method's input."""
+    """The latents of a picture, or of several at once, and what they show; the method's input."""
 
-    z_0: Tensor  # (1, 4, h, w)
-    cond: TextEmbedding
-    null: TextEmbedding
+    z_0: Tensor  # (B, 4, h, w)
+    cond: TextEmbedding  # B rows
+    null: TextEmbedding  # one row: the empty prompt
 
 
 def drawn_pictures(number: int, size: int) -> list[tuple[Tensor, str]]:

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from conftest import PROMPT
+from safetensors.torch import save_file
 
 from nulltext.backbone import Backbone
 from nulltext.ddim import ddim_step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+batches: Any = pytest.importorskip("batches")
 methods: Any = pytest.importorskip("methods")
 reference: Any = pytest.importorskip("reference")
 shapes: Any = pytest.importorskip("shapes")
@@ -99,3 +101,50 @@ def test_a_whole_comparison_runs_and_writes(
     assert 2 * t <= found["forwards"][0] <= 2 * t + 2 + n * t
     assert found["backwards"][0] <= n * t
     assert "| ours, the default |" in (tmp_path / "speed.md").read_text()
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures the rows of a table here, which spares a start of Python for each."""
+
+    def measure_here(name: str, argv: list[str], folder: Path) -> tuple[Any, Path]:
+        to = folder / f"{name}.json"
+        speed.measure_here(speed.parse([*argv, "--only", name, "--to", str(to)]))
+        return json.loads(to.read_text()), to.with_suffix(".safetensors")
+
+    monkeypatch.setattr(batches, "measure_apart", measure_here)
+
+
+def test_batches_are_the_same_pictures_as_one_by_one(
+    in_this_process: None, tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "batches"
+    words = ["--model", str(tiny_sd), "--batches", "2", "--repeats", "1", "--out", str(out)]
+    assert speed.main(words) == 0
+    one, two = json.loads(out.with_suffix(".json").read_text())["batches"]
+    assert (one["size"], two["size"], one["pictures"], two["pictures"]) == (1, 2, 2, 2)
+    assert one["apart"] == {"null": 0, "z_0": 0}
+    assert two["apart"]["null"] < 1e-4 and two["apart"]["z_0"] < 1e-2  # another order: more than 1
+    t = methods.DEFAULT.steps
+    assert 2 * t <= one["evaluations"] <= two["evaluations"] <= 4 * t + 2
+    assert f"| {3600 / two['seconds']:.0f} |" in capsys.readouterr().out
+
+
+def test_how_far_batches_are_apart(tmp_path: Path) -> None:
+    for name, change in (("a", 0.0), ("b", 0.5)):
+        null, z_0 = torch.zeros(2, 3), torch.ones(4)
+        null[1, 2], z_0[0] = -change, 1 + change / 2
+        save_file({"null": null, "z_0": z_0}, tmp_path / name)
+    assert batches.apart(tmp_path / "b", tmp_path / "a") == {"null": 0.5, "z_0": 0.25}
+
+
+@pytest.mark.parametrize("words", ["", "two", "1,,2", "0", "-1", "1.5"])
+def test_batches_of_no_size_are_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        speed.main([f"--batches={words}"])
+    assert "such as 1,2,4,8" in capsys.readouterr().err
+
+
+def test_batches_that_the_photographs_cannot_fill_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert speed.main(["--batches", "1,8", "--photographs"]) == 2
+    assert "try --batches 1,2,4" in capsys.readouterr().err
