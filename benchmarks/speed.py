@@ -4,6 +4,7 @@
     python benchmarks/speed.py --photographs                # four photographs of scikit-image instead
     python benchmarks/speed.py --shape sd15                 # random weights of a large architecture, for cost alone
     python benchmarks/speed.py --batches 1,2,4,8            # throughput: pictures that go through together
+    python benchmarks/speed.py --laws                       # what T, pictures and pixels cost
     python benchmarks/speed.py --profile                    # where the time of the default goes
 
 Each method runs in a process of its own, one picture at a time, so that the peak memory is its own; so does each
@@ -24,6 +25,7 @@ from typing import Any
 
 import torch
 from batches import compare_batches, measure_batch, sizes
+from laws import LAWS, compare_laws, measure_law
 from measuring import device_words, measure_apart, peak_bytes, stopwatch
 from methods import METHODS, SLOW, TITLES
 from shapes import SHAPES, UNETS, compare_shapes, measure_shape
@@ -86,6 +88,8 @@ def table_of(options: argparse.Namespace) -> tuple[Callable[..., Any], Callable[
         return compare_shapes, measure_shape
     if options.batches:
         return compare_batches, measure_batch
+    if options.laws is not None:
+        return compare_laws, measure_law
     return compare, measure
 
 
@@ -198,8 +202,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     table.add_argument(
         "--batches", type=sizes, help="throughput in batches, such as 1,2,4,8; as many pictures as all divide"
     )
+    table.add_argument(
+        "--laws", nargs="*", choices=LAWS, help="cost against T, pictures and pixels: all points, or some"
+    )
     table.add_argument("--profile", action="store_true", help="where the time of the default goes")
-    parser.add_argument("--repeats", type=int, default=3, help="with --shape and --batches")
+    parser.add_argument("--repeats", type=int, default=3, help="with --shape, --batches and --laws")
     parser.add_argument("--out", type=Path, help="write OUT.md and OUT.json as well")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)

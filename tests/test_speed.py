@@ -19,6 +19,7 @@ from nulltext.ddim import ddim_step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 batches: Any = pytest.importorskip("batches")
+laws: Any = pytest.importorskip("laws")
 methods: Any = pytest.importorskip("methods")
 reference: Any = pytest.importorskip("reference")
 shapes: Any = pytest.importorskip("shapes")
@@ -112,7 +113,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         speed.measure_here(speed.parse([*argv, "--only", name, "--to", str(to)]))
         return json.loads(to.read_text()), to.with_suffix(".safetensors")
 
-    monkeypatch.setattr(batches, "measure_apart", measure_here)
+    for module in (batches, laws):
+        monkeypatch.setattr(module, "measure_apart", measure_here)
 
 
 def test_batches_are_the_same_pictures_as_one_by_one(
@@ -148,3 +150,21 @@ def test_batches_of_no_size_are_refused(words: str, capsys: pytest.CaptureFixtur
 def test_batches_that_the_photographs_cannot_fill_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert speed.main(["--batches", "1,8", "--photographs"]) == 2
     assert "try --batches 1,2,4" in capsys.readouterr().err
+
+
+def test_laws_vary_one_thing_at_a_time(
+    in_this_process: None, tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "laws"
+    words = ["--model", str(tiny_sd), "--repeats", "1", "--out", str(out)]
+    assert speed.main([*words, "--laws", "steps-10", "pictures-2", "side-1.5"]) == 0
+    base, *found = json.loads(out.with_suffix(".json").read_text())["laws"]
+    assert (base["steps"], base["pictures"], base["side"]) == (20, 1, 32)
+    points = [(law["steps"], law["pictures"], law["side"]) for law in found]
+    assert points == [(10, 1, 32), (20, 2, 32), (20, 1, 48)]
+    printed = capsys.readouterr().out
+    for law in (base, *found):
+        inversions = law["pictures"]
+        assert law["forwards"] - law["backwards"] == (2 * law["steps"] + 2) * inversions
+        assert 0 <= law["backwards"] <= law["steps"] * inversions
+        assert f"| {law['steps']} | {law['pictures']} | {law['side']} x {law['side']} |" in printed
