@@ -6,6 +6,8 @@ import json
 import math
 import shlex
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +255,76 @@ def record(step, losses):
     losses = torch.tensor(losses)
     zero = torch.zeros(1, 4, 2, 2)
     return StepRecord(step, losses, losses, torch.tensor([len(losses)]), 0.01, 0, zero, zero)
+
+
+def test_tensorboard_reads_while_the_run_writes(room, tiny_sd, monkeypatch):
+    run, over, problems, reads = Path("lightning_logs/version_0"), threading.Event(), [], []
+    before = Curves.on_train_batch_end
+
+    def watch():
+        while not run.is_dir():
+            time.sleep(0.001)
+        accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0})
+        while not problems:
+            last = over.is_set()
+            try:
+                accumulator.Reload()
+                there = "loss/sheep" in accumulator.Tags()["scalars"]
+                reads.append([point.step for point in accumulator.Scalars("loss/sheep")] if there else [])
+            except Exception as error:
+                problems.append(error)
+            if last:
+                return
+
+    def write_and_wait_for_a_reader(*rest):
+        before(*rest)
+        enough = len(reads) + 2  # one read may have begun before
+        while len(reads) < enough and not problems:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(Curves, "on_train_batch_end", write_and_wait_for_a_reader)
+    reader = threading.Thread(target=watch, daemon=True)
+    reader.start()
+    assert fit(tiny_sd) == 0
+    over.set()
+    reader.join(60)
+    assert not reader.is_alive() and problems == []
+    for done in range(T + 1):  # each timestep was there to see as soon as it was done, and in the end all
+        assert list(range(done)) in reads
+    assert reads[-1] == list(range(T))
+
+
+class ClockSetBack:
+    """A clock that somebody sets back an hour, over and over."""
+
+    def __init__(self):
+        self.calls, self.now = 0, 1e9
+
+    def __call__(self):
+        self.calls += 1
+        self.now += -3600 if self.calls % 3 == 0 else 0.5
+        return self.now
+
+
+@pytest.mark.parametrize("clock", ["time", "perf_counter", "monotonic"])
+def test_a_clock_that_is_set_back_changes_nothing_but_the_seconds(clock, room, tiny_sd, monkeypatch):
+    assert fit(tiny_sd) == 0
+    with monkeypatch.context() as back:
+        back.setattr(sys, "stderr", Terminal())
+        back.setattr(time, clock, ClockSetBack())
+        if clock == "time":
+            back.setattr("tqdm.std.time", ClockSetBack())
+        assert fit(tiny_sd) == 0
+    one, other = (Path(f"lightning_logs/version_{n}") for n in (0, 1))
+    assert (one / "sheep" / ARTIFACT).read_bytes() == (other / "sheep" / ARTIFACT).read_bytes()
+    seconds = {
+        k: v for k, v in json.loads((other / "sheep/metrics.json").read_text()).items() if "seconds" in k
+    }
+    assert len(seconds) == 3 and all(value >= 0 for value in seconds.values()), seconds
+    scalars = [
+        {k: v for k, v in events(run)[0].items() if not k.startswith("hparam")} for run in (one, other)
+    ]
+    assert scalars[0] == scalars[1]
 
 
 def test_history_keeps_the_second_run_of_a_timestep():

@@ -32,7 +32,7 @@ from nulltext.farmyard.scene import ANIMALS
 from nulltext.files import alone, write_atomically
 from nulltext.inversion import StepRecord
 from nulltext.metrics import psnr, ssim
-from nulltext.module import NullTextInversion, Result
+from nulltext.module import NullTextInversion, Result, seconds_since
 from nulltext.pictures import to_image
 from nulltext.runs import run_folder
 
@@ -95,7 +95,7 @@ class Artifacts(Callback):
         self.history.add(record, loss_left(pl_module))
         last = record.step + 1 == pl_module.settings.steps
         results = pl_module.results() if last else []
-        self.history.seconds += time.perf_counter() - self._started
+        self.history.seconds += seconds_since(self._started)
         for b, result in enumerate(results):
             self._finish(trainer, pl_module, result, b)
 

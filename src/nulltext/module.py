@@ -235,7 +235,7 @@ class NullTextInversion(LightningModule):
     def _count(self, before: tuple[float, int, int]) -> None:
         assert self.record is not None
         started, forwards, backwards = before
-        self.spent.seconds_optimisation += time.perf_counter() - started
+        self.spent.seconds_optimisation += seconds_since(started)
         self.spent.unet_forwards += self.backbone.forwards - forwards
         self.spent.unet_backwards += self.backbone.backwards - backwards
         self.spent.inner_steps += int(self.record.inner_steps.sum())
@@ -260,7 +260,7 @@ class NullTextInversion(LightningModule):
         self.z = self.pivot[0]
         for parameter in self.null:
             parameter.data = torch.zeros_like(self._start.sequence)
-        self.spent.seconds_pivot = time.perf_counter() - started
+        self.spent.seconds_pivot = seconds_since(started)
         self.spent.unet_forwards = self.backbone.forwards - forwards
 
     def _take_up(self, pictures: tuple[Picture, ...]) -> None:
@@ -348,6 +348,11 @@ class NullTextInversion(LightningModule):
         self.z, self.pivot = torch.empty_like(state["z"]), torch.empty_like(state["pivot"])
         for i, parameter in enumerate(self.null):
             parameter.data = torch.empty_like(state[f"null.{i}"])
+
+
+def seconds_since(started: float) -> float:
+    """By ``time.perf_counter``; none where the clock was set back meanwhile."""
+    return max(0.0, time.perf_counter() - started)
 
 
 def _identities(pictures: tuple[Picture, ...]) -> list[dict[str, Any]]:
