@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.fabric.utilities.rank_zero import rank_zero_only as utils_rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from PIL import Image
 
 from nulltext.checkpoints import choose_checkpoint, rank_checkpoint
+from nulltext.data import PictureData
 from nulltext.errors import UserError
 from nulltext.finished import DECIDING, finished_names
 from nulltext.inversion import Inversion
@@ -66,6 +72,70 @@ def test_each_rank_knows_its_number_and_meets_nobody(monkeypatch: pytest.MonkeyP
     assert strategy.broadcast("mine") == "mine"
     assert strategy.reduce(torch.tensor(3.0)) == 3 and strategy.reduce_boolean_decision(True)
     assert not torch.distributed.is_initialized()
+
+
+def by_torchrun(rank: int) -> dict[str, str]:
+    numbers = {
+        "RANK": rank,
+        "LOCAL_RANK": rank % 2,
+        "GROUP_RANK": rank // 2,
+        "WORLD_SIZE": 4,
+        "LOCAL_WORLD_SIZE": 2,
+    }
+    return {"TORCHELASTIC_RUN_ID": "x", **{name: str(number) for name, number in numbers.items()}}
+
+
+def by_slurm(rank: int) -> dict[str, str]:
+    numbers = {"PROCID": rank, "LOCALID": rank % 2, "NODEID": rank // 2, "NTASKS": 4, "NTASKS_PER_NODE": 2}
+    numbers |= {"NNODES": 2, "JOB_ID": 12345}
+    return {"SLURM_JOB_NAME": "invert", **{f"SLURM_{name}": str(number) for name, number in numbers.items()}}
+
+
+@pytest.mark.parametrize("launched", [by_torchrun, by_slurm])
+def test_a_rank_learns_its_number_from_what_launched_it_and_takes_its_share(
+    launched: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k in range(7):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{k}.png")
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    monkeypatch.setattr(utils_rank_zero_only, "rank", 0)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process of its own"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # else the launcher chooses a number, for good
+    for name in {*by_torchrun(0), *by_slurm(0)}:
+        monkeypatch.delenv(name, raising=False)
+    shares = []
+    for rank in range(4):
+        with monkeypatch.context() as environment:
+            for name, value in launched(rank).items():
+                environment.setenv(name, value)
+            strategy = choose_strategy("auto", 2, 2)
+            trainer = Trainer(
+                accelerator="cpu",
+                devices=2,
+                num_nodes=2,
+                strategy=strategy,
+                logger=False,
+                enable_progress_bar=False,
+            )
+            assert (trainer.global_rank, trainer.world_size, trainer.node_rank) == (rank, 4, rank // 2)
+            assert trainer.strategy.launcher.launch(lambda: "its share", trainer=trainer) == "its share"
+            data = PictureData(image=[tmp_path], prompt="a picture")
+            data.trainer = trainer
+            data.setup("fit")
+            assert data.order == list("0123456") and data.broken == []
+            shares.append([source.name for source in data.sources])
+    assert shares == [["0", "4"], ["1", "5"], ["2", "6"], ["3"]]
+
+
+@pytest.mark.parametrize("launched", [by_torchrun, by_slurm])
+def test_other_numbers_than_the_launchers_are_refused(launched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in {*by_torchrun(0), *by_slurm(0)}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in launched(0).items():
+        monkeypatch.setenv(name, value)
+    environment = {by_torchrun: TorchElasticEnvironment, by_slurm: SLURMEnvironment}[launched]()
+    with pytest.raises(UserError, match="must be the processes started"):
+        Launcher(environment, 3, 2).launch(lambda: pytest.fail("ran all the same"))
 
 
 def test_the_dead_are_named_and_the_living_are_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
