@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from conftest import PROMPT
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
+from torch.optim import Adam, Optimizer
 
 from nulltext.callbacks import add_row, read_rows
 from nulltext.data import PictureData
-from nulltext.inversion import Inversion
+from nulltext.inversion import Inversion, default_optimizer
 from nulltext.module import NullTextInversion
+from nulltext.optimizers import NormalisedGradient
 
 
 class Keeper(Callback):
@@ -42,7 +45,13 @@ def noise(path: Path, seed: int, side: int = 32) -> Path:
 
 
 def fit(
-    model: Path, pictures: list[Path], keeper: Keeper, ckpt: Path | None = None, **data: Any
+    model: Path,
+    pictures: list[Path],
+    keeper: Keeper,
+    ckpt: Path | None = None,
+    optimizer: Callable[[Any], Optimizer] = default_optimizer,
+    precision: Any = "32-true",
+    **data: Any,
 ) -> PictureData:
     found = PictureData(image=pictures, prompt=PROMPT, **data)
     trainer = Trainer(
@@ -54,10 +63,10 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[keeper],
+        precision=precision,
     )
-    trainer.fit(
-        NullTextInversion(str(model), steps=3, inner_steps=1), found, ckpt_path=ckpt, weights_only=True
-    )
+    module = NullTextInversion(str(model), steps=3, inner_steps=1, optimizer=optimizer)
+    trainer.fit(module, found, ckpt_path=ckpt, weights_only=True)
     return found
 
 
@@ -120,6 +129,39 @@ def test_new_pictures_join_a_finished_run_and_other_settings_do_it_again(
     other = Keeper(tmp_path / "run")
     assert fit(tiny_sd, pictures, other, size=48).finished == []
     assert sorted(other.made) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"precision": "bf16-mixed"},
+        {"optimizer": lambda parameters: NormalisedGradient(parameters, lr=0.02)},
+        {"optimizer": lambda parameters: Adam(parameters, lr=0.01)},
+    ],
+)
+def test_another_precision_learning_rate_or_optimiser_is_another_inversion(
+    tiny_sd: Path, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    pictures = [noise(tmp_path / "0.png", 0)]
+    fit(tiny_sd, pictures, Keeper(tmp_path / "run"))
+    assert fit(tiny_sd, pictures, Keeper(tmp_path / "run")).finished == ["0"]
+    other = Keeper(tmp_path / "run")
+    assert fit(tiny_sd, pictures, other, **how).finished == [] and list(other.made) == ["0"]
+    assert fit(tiny_sd, pictures, Keeper(tmp_path / "run"), **how).finished == ["0"]
+
+
+def test_an_inversion_that_does_not_say_its_precision_is_read_and_made_again(
+    tiny_sd: Path, tmp_path: Path
+) -> None:
+    pictures, artifact = [noise(tmp_path / "0.png", 0)], tmp_path / "run/0/inversion.safetensors"
+    fit(tiny_sd, pictures, Keeper(tmp_path / "run"))
+    made = Inversion.load(artifact)
+    said = {name: value for name, value in made.settings.items() if name != "precision"}
+    assert len(said) == len(made.settings) - 1
+    replace(made, settings=said).save(artifact)
+    assert torch.equal(Inversion.load(artifact).null_embeddings, made.null_embeddings)
+    assert fit(tiny_sd, pictures, Keeper(tmp_path / "run")).finished == []
+    assert Inversion.load(artifact).settings == made.settings
 
 
 def test_rows_stand_in_the_order_of_the_pictures(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ import torch
 from conftest import PROMPT
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
+from torch.optim import Adam
 
 from nulltext.backbone import Backbone
 from nulltext.data import PictureData, read_picture
 from nulltext.errors import UserError
 from nulltext.inversion import InversionSettings, invert
 from nulltext.module import NullTextInversion
+from nulltext.optimizers import NormalisedGradient
 
 SETTINGS: dict[str, Any] = {"steps": 4, "inner_steps": 2, "start": 0.5, "tolerance": 0.0}
 
@@ -56,6 +58,7 @@ def _fit(
     model: Path, pictures: list[Path], probe: _Probe, ckpt: Path | None = None, **settings: Any
 ) -> NullTextInversion:
     data_settings = {key: settings.pop(key) for key in ("crop", "prompt", "batch_size") if key in settings}
+    precision = settings.pop("precision", "32-true")
     module = NullTextInversion(str(model), **{**SETTINGS, **settings})
     data = PictureData(image=pictures, **{"prompt": PROMPT, **data_settings})
     trainer = Trainer(
@@ -67,6 +70,7 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[probe],
+        precision=precision,
     )
     trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
     return module
@@ -121,6 +125,9 @@ def test_a_checkpoint_holds_the_embeddings_and_little_else(tiny_sd: Path, tmp_pa
         ({"steps": 5}, "steps"),
         ({"guidance_scale": 3.0}, "guidance_scale 7.5"),
         ({"prompt": "another prompt"}, "another prompt"),
+        ({"precision": "bf16-mixed"}, "give --trainer.precision 32-true"),
+        ({"optimizer": lambda p: NormalisedGradient(p, lr=0.1)}, r"give --model.optimizer.lr 0.01"),
+        ({"optimizer": lambda p: Adam(p, lr=0.01)}, "--model.optimizer nulltext.optimizers.Norm"),
     ],
 )
 def test_a_foreign_checkpoint_is_refused_by_name(

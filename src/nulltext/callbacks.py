@@ -162,12 +162,8 @@ def measure(result: Result, module: NullTextInversion, history: History, b: int)
     numbers["peak_memory_bytes"] = peak_memory(module.device)
     numbers["settings"] = {
         **result.inversion.settings,
-        "learning_rate": float(
-            module.make_optimizer([torch.zeros(1, requires_grad=True)]).param_groups[0]["lr"]
-        ),
         "model": result.inversion.model,
         "fingerprint": result.inversion.fingerprint,
-        "precision": str(module.trainer.precision),
         "device": str(module.device),
         "size": list(result.inversion.size),
         "crop": result.picture.crop,

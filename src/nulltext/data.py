@@ -204,6 +204,7 @@ class PictureData(LightningDataModule):
                 s.prompt,
                 frame.target(s.size[1], s.size[0]),
                 frame.crop,
+                module.make_optimizer,
             )
             for s in fitting
         }

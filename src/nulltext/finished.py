@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nulltext.artifact import read_facts
 from nulltext.errors import UserError
+from nulltext.inversion import choices, default_optimizer
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from nulltext.backbone import Backbone
     from nulltext.inversion import InversionSettings
 
@@ -60,6 +62,7 @@ def will_say(
     prompt: str,
     size: tuple[int, int],
     crop: str,
+    optimizer: Callable[[Iterable[Any]], Optimizer] = default_optimizer,
 ) -> dict[str, Any]:
     """What the inversion of a picture will say of itself, as far as ``DECIDING`` asks.
 
@@ -70,6 +73,7 @@ def will_say(
         prompt: What it shows.
         size: (height, width) in pixels that it is brought to.
         crop: The rule by which it is cut.
+        optimizer: Makes the optimiser of a timestep from its parameters.
     """
     return {
         "source_sha256": sha256,
@@ -78,7 +82,7 @@ def will_say(
         "crop": crop,
         "fingerprint": backbone.fingerprint,
         "timesteps": backbone.schedule(settings.steps).timesteps.tolist(),
-        "settings": asdict(settings),
+        "settings": choices(backbone, settings, optimizer),
     }
 
 

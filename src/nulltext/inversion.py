@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nulltext.artifact import FORMAT_VERSION, read_artifact
-from nulltext.backbone import Backbone, TextEmbedding
+from nulltext.backbone import DTYPES, Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step, guide, predict_clean
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
@@ -97,6 +97,19 @@ class InversionSettings:
 def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
     """Steps along the gradient, as long as Adam's first at the paper's learning rate of 0.01."""
     return NormalisedGradient(parameters, lr=0.01)
+
+
+def choices(
+    backbone: Backbone, settings: InversionSettings, optimizer: Callable[[Iterable[Any]], Optimizer]
+) -> dict[str, Any]:
+    """What an inversion says of how it was made: its settings, the optimiser, the learning rate, the precision."""
+    inner = optimizer([torch.zeros(1, requires_grad=True)])
+    return {
+        **dataclasses.asdict(settings),
+        "optimizer_class": f"{type(inner).__module__}.{type(inner).__name__}",
+        "learning_rate": float(inner.param_groups[0]["lr"]),
+        "precision": next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype),
+    }
 
 
 @dataclass
@@ -594,6 +607,7 @@ def invert(
         pivot[0, 0],
         float(-10 * mse.log10()),
         prompt,
+        optimizer,
     )
 
 
@@ -606,6 +620,7 @@ def describe(
     noise: Tensor,
     psnr: float,
     prompt: str | None = None,
+    optimizer: Callable[[Iterable[Any]], Optimizer] = default_optimizer,
 ) -> Inversion:
     """An Inversion from its tensors, with everything that it must say of itself."""
     height, width = picture.pixels.shape[-2:]
@@ -628,6 +643,6 @@ def describe(
         source_sha256=picture.sha256,
         fixed_point_iterations=settings.fixed_point_iterations,
         psnr=psnr,
-        settings=dataclasses.asdict(settings),
+        settings=choices(backbone, settings, optimizer),
         pooled=None if pooled is None else pooled[0],
     )

@@ -28,6 +28,7 @@ from nulltext.inversion import (
     NonFiniteLoss,
     OnInnerStep,
     StepRecord,
+    choices,
     ddim_invert,
     describe,
     optimise_null_embedding,
@@ -39,6 +40,14 @@ from nulltext.optimizers import NormalisedGradient
 if TYPE_CHECKING:
     from nulltext.data import Timestep
     from nulltext.pictures import Picture
+
+
+OPTIONS = {
+    "optimizer_class": "--model.optimizer",
+    "learning_rate": "--model.optimizer.lr",
+    "precision": "--trainer.precision",
+}
+"""Where the option is not ``--model.NAME``."""
 
 
 @dataclass
@@ -297,7 +306,14 @@ class NullTextInversion(LightningModule):
         psnr = float(-10 * ((ours - picture.pixels).square().mean() / 4).log10())  # pixels span 2
         nulls = torch.stack([parameter.detach()[b] for parameter in self.null])
         inversion = describe(
-            self.backbone, self.schedule, picture, self.settings, nulls, self.pivot[0, b], psnr
+            self.backbone,
+            self.schedule,
+            picture,
+            self.settings,
+            nulls,
+            self.pivot[0, b],
+            psnr,
+            optimizer=self.make_optimizer,
         )
         latent_mse = float((self.z[b] - self.pivot[-1, b]).square().mean())
         return Result(picture, inversion, vae, ddim, ours, latent_mse)
@@ -313,7 +329,7 @@ class NullTextInversion(LightningModule):
             "pictures": _identities(self.pictures),
             "model": self.pretrained,
             "fingerprint": self.backbone.fingerprint,
-            "settings": dataclasses.asdict(self.settings),
+            "settings": choices(self.backbone, self.settings, self.make_optimizer),
             "loss_scale": self.loss_scale.value,
             "spent": dataclasses.asdict(self.spent),
         }
@@ -334,11 +350,11 @@ class NullTextInversion(LightningModule):
                 f"the checkpoint was made with the model {facts['model']}, not with {self.pretrained}; "
                 f"give --model.pretrained {facts['model']}, or leave --ckpt_path out"
             )
-        for name, ours in dataclasses.asdict(self.settings).items():
-            theirs = facts["settings"].get(name)
+        for name, ours in choices(self.backbone, self.settings, self.make_optimizer).items():
+            theirs, option = facts["settings"].get(name), OPTIONS.get(name, f"--model.{name}")
             if theirs != ours:
                 raise UserError(
-                    f"the checkpoint was made with {name} {theirs}, not {ours}; give --model.{name} {theirs}, "
+                    f"the checkpoint was made with {name} {theirs}, not {ours}; give {option} {theirs}, "
                     "or leave --ckpt_path out"
                 )
         self._resumed = facts
