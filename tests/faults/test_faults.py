@@ -107,9 +107,18 @@ def go_on(folder: Path) -> list[str]:
 
 
 def kill_often(
-    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], room: Path, kills: int
+    forge: Forge,
+    words: list[Any],
+    whole: dict[str, bytes],
+    room: Path,
+    kills: int,
+    within: float = 1.3,
+    code: int = 1,
 ) -> int:
-    """Kills and restarts until it has been done so often and the last run is whole; returns the number of runs."""
+    """Kills and restarts until it has been done so often and the last run is whole; returns the number of runs.
+
+    Each kill comes ``within`` so many seconds of a start, at random; ``code`` is that of a run which nothing kills.
+    """
     moments = random.Random(0)
     done = rounds = 0
     while done < kills:
@@ -117,14 +126,14 @@ def kill_often(
         folder = room / f"round{rounds}"
         folder.mkdir()
         while True:
-            after = moments.uniform(0.05, 1.3) if done < kills else None
-            ran = forge.run(folder, *fit(tiny_sd, farm, *go_on(folder)), after=after)
+            after = moments.uniform(0.05, within) if done < kills else None
+            ran = forge.run(folder, *words, *go_on(folder), after=after)
             for run in folder.glob("lightning_logs/*"):
                 check_every_file(run)
             if ran.code != -signal.SIGKILL:
                 break
             done += 1
-        assert ran.code == 1, ran.output
+        assert ran.code == code, ran.output
         assert artifacts(folder) == whole
         # a run killed before its first checkpoint leaves an empty folder, and the next one takes the next number
         (table,) = folder.glob("lightning_logs/*/metrics.csv")
@@ -136,7 +145,7 @@ def kill_often(
 def test_killed_at_random_and_restarted_it_ends_bit_for_bit(
     forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    kill_often(forge, tiny_sd, farm, whole, tmp_path, kills=4)
+    kill_often(forge, fit(tiny_sd, farm), whole, tmp_path, kills=4)
 
 
 @pytest.mark.slow
@@ -144,8 +153,20 @@ def test_killed_a_hundred_times(
     forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     started = time.monotonic()
-    rounds = kill_often(forge, tiny_sd, farm, whole, tmp_path, kills=100)
+    rounds = kill_often(forge, fit(tiny_sd, farm), whole, tmp_path, kills=100)
     print(f"100 SIGKILLs in {rounds} runs of 3 pictures, {time.monotonic() - started:.0f} s")
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_killed_ten_times(forge: Forge, tmp_path: Path) -> None:
+    words = ["fit", "--config", "nulltext.yaml", "--data.image", ROOT / "sheep.jpg"]
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    ran = forge.run(undisturbed, *words)
+    assert ran.code == 0, ran.output
+    whole = artifacts(undisturbed)
+    rounds = kill_often(forge, words, whole, tmp_path, kills=10, within=ran.seconds, code=0)
+    print(f"10 SIGKILLs in {rounds} runs of sheep.jpg, of {ran.seconds:.1f} s each if left alone")
 
 
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
