@@ -1,9 +1,10 @@
 """The front: how near the walk comes back to the picture, against the UNet evaluations that it took.
 
-    python benchmarks/front.py --out docs/front
+    python benchmarks/front.py --out docs/front --figure docs/figures/front.png
 
-All pictures go through in one batch: drawings that the model was not trained on, and photographs. A variant is
-a way of inverting; most are tried at several numbers of steps T. Writes OUT.md, OUT.json and OUT.svg.
+All pictures go through in one batch: drawings that the model was not trained on, and photographs. What the batch
+asks for pictures that need no further step is not counted, so a picture's evaluations are what it takes by itself.
+A variant is a way of inverting; most are tried at several numbers of steps T. Writes OUT.md and OUT.json.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from subjects import drawn_pictures, photographs
+from subjects import check_installed, drawn_pictures, photographs
 from torch import Tensor
 from torch.optim import Adam
 
@@ -26,41 +27,62 @@ from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step, guide
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
-from nulltext.inversion import InversionSettings, ddim_invert, optimise
+from nulltext.inversion import InversionSettings, ddim_invert, default_optimizer, optimise
 
-NONE = InversionSettings(inner_steps=0, tolerance=0.0)  # from the source prompt, nothing optimised
-ALWAYS = InversionSettings(inner_steps=1, tolerance=0.0)  # one step in every timestep
-EMPTY = InversionSettings(start=0.0, tolerance=0.0)
+EXACT = "exact length"
+OPTIMIZERS = {
+    "": default_optimizer,
+    "Adam": partial(Adam, lr=0.01),
+    "Adam, lr 0.1": partial(Adam, lr=0.1),
+    EXACT: None,  # gradient steps of exact length, see below
+}
+STARTS = {1.0: "source", 0.5: "halfway", 0.0: "empty"}
 
 
 @dataclass(frozen=True)
 class Variant:
     """A way of inverting, at several T."""
 
-    name: str
     settings: InversionSettings
     steps: tuple[int, ...] = (20,)
-    learning_rate: float = 0.01
-    exact: bool = False  # gradient steps of exact length instead of Adam's
+    optimizer: str = ""  # one of OPTIMIZERS
+
+    @property
+    def name(self) -> str:
+        """Where the null embeddings start, inner steps and tolerance, refinements of the pivot, optimiser."""
+        s = self.settings
+        words = [STARTS[s.start], f"N = {s.inner_steps}"]
+        words += [f"tolerance {s.tolerance:.0e}"] if s.inner_steps and s.tolerance else []
+        words += [f"pivot {s.fixed_point_iterations}", *filter(None, [self.optimizer])]
+        default = s == InversionSettings() and not self.optimizer
+        return ", ".join(words) + " (default)" * default
 
 
-VARIANTS = (
-    Variant("source, no step, plain pivot", replace(NONE, fixed_point_iterations=0), (10, 20, 50)),
-    Variant("source, no step, pivot refined once", NONE, (10, 20, 25, 50)),
-    Variant("source, no step, pivot refined twice", replace(NONE, fixed_point_iterations=2), (10, 20)),
-    Variant("source, a step where needed (default)", InversionSettings(), (10, 20, 25)),
-    Variant("source, a step where needed, exact length", InversionSettings(), (10, 20), exact=True),
-    Variant("source, always a step", ALWAYS, (10, 20)),
-    Variant("source, always a step, exact length", ALWAYS, (10, 20), exact=True),
-    Variant("halfway, N = 1", replace(EMPTY, start=0.5), (20,)),
-    Variant("halfway, N = 2", replace(EMPTY, start=0.5, inner_steps=2), (20,)),
-    Variant("halfway, N = 1, exact length", replace(EMPTY, start=0.5), (20,), exact=True),
-    Variant("empty, no step (DDIM)", replace(EMPTY, inner_steps=0), (20,)),
-    Variant("empty, N = 1", EMPTY, (20,)),
-    Variant("empty, N = 1, lr 0.1", EMPTY, (20, 50), learning_rate=0.1),
-    Variant("empty, N = 2, lr 0.1", replace(EMPTY, inner_steps=2), (20,), learning_rate=0.1),
-    Variant("empty, N = 1, exact length", EMPTY, (20, 50), exact=True),
-)
+def _variants() -> Iterator[Variant]:
+    every, source = (10, 20, 25, 50), InversionSettings()
+    always = replace(source, tolerance=0.0)
+    for k in (0, 1, 2):
+        yield Variant(replace(source, inner_steps=0, fixed_point_iterations=k), every)
+        yield Variant(replace(source, fixed_point_iterations=k), every)
+    yield Variant(always, every)
+    for n in (2, 10):
+        yield Variant(replace(source, inner_steps=n))
+        yield Variant(replace(always, inner_steps=n))
+    yield Variant(source, every, "Adam")
+    yield Variant(always, (10, 20), "Adam")
+    yield Variant(source, (10, 20), EXACT)
+    yield Variant(always, (10, 20), EXACT)
+    for start in (0.5, 0.0):
+        yield Variant(replace(always, start=start, inner_steps=0))
+        for n in (1, 2, 10):
+            yield Variant(replace(source, start=start, inner_steps=n))
+            yield Variant(replace(always, start=start, inner_steps=n))
+        yield Variant(replace(always, start=start), (20,), EXACT)
+    for n in (1, 2):
+        yield Variant(replace(always, start=0.0, inner_steps=n), (20,), "Adam, lr 0.1")
+
+
+VARIANTS = tuple(_variants())
 
 
 @dataclass(frozen=True)
@@ -82,14 +104,14 @@ class Point:
 
 def exact_length(
     backbone: Backbone, schedule: Schedule, pivot: Tensor, cond: TextEmbedding, settings: InversionSettings
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, int]]:
     """The guided walk under null embeddings that take one gradient step a timestep, as long as is best.
 
     The step wants eps_null to change by r. Along the gradient d = J^T r the noise changes by J d, which a forward a
     little way along d tells, and the best length is <r, J d> / <J d, J d>.
 
     Yields:
-        The latents after each step (B, 4, h, w).
+        The latents after each step (B, 4, h, w), and how many pictures waited while others took theirs.
     """
     w, z = settings.guidance_scale, pivot[0]
     empty = backbone.embed_prompt("").sequence
@@ -105,6 +127,7 @@ def exact_length(
         per_eps = (ddim_step(0 * z, 1 - 0 * z, a_from, a_to) * (1 - w)).mean()
         r = (pivot[i + 1] - z_next) / per_eps
         active = (pivot[i + 1] - z_next).square().mean(dim=(1, 2, 3)) >= settings.tolerance
+        idle = int((~active).sum()) if active.any() else 0
         if active.any():
             (d,) = torch.autograd.grad((eps_null * r).sum(), null)
             longest = _dot(r, r) / _dot(d, d)  # by Cauchy and Schwarz
@@ -117,33 +140,53 @@ def exact_length(
                 eps_null = backbone.predict_noise(z, t, cond.with_sequence(null))
             z_next = ddim_step(z, guide(eps_null, eps_cond, w), a_from, a_to)
         z = z_next
-        yield z
+        yield z, idle
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(dim=1)
 
 
-def measure(backbone: Backbone, pixels: Tensor, prompts: Sequence[str], drawn: int) -> Iterator[Point]:
-    """All variants at all their T, the pivots shared."""
+def walk(
+    backbone: Backbone,
+    schedule: Schedule,
+    pivot: Tensor,
+    cond: TextEmbedding,
+    settings: InversionSettings,
+    optimizer: str,
+) -> Tensor:
+    """The latents z_0 where the guided walk ends; takes what the batch asked for waiting pictures off the counts."""
+    make = OPTIMIZERS[optimizer]
+    if make is None:
+        latents, idle = zip(*exact_length(backbone, schedule, pivot, cond, settings), strict=True)
+        z, waited, asked = latents[-1], sum(idle), 2
+    else:
+        records = [record for record, _ in optimise(backbone, schedule, pivot, cond, settings, make)]
+        z, asked = records[-1].z, 1
+        waited = sum(record.grad_norms.numel() - int(record.inner_steps.sum()) for record in records)
+    backbone.forwards -= asked * waited
+    backbone.backwards -= waited
+    return z
+
+
+def measure(
+    backbone: Backbone, pixels: Tensor, prompts: Sequence[str], drawn: int, variants: Sequence[Variant]
+) -> Iterator[Point]:
+    """Variants at all their T, the pivots shared; the first ``drawn`` pictures are drawings."""
     z_0, cond = backbone.encode_image(pixels), backbone.embed_prompt(prompts)
     vae = backbone.decode_latents(z_0)
     pivots: dict[tuple[int, int], tuple[Tensor, int]] = {}
-    for variant in VARIANTS:
+    for variant in variants:
         k = variant.settings.fixed_point_iterations
         for steps in variant.steps:
+            print(f"measuring {variant.name}, T = {steps} ...", file=sys.stderr, flush=True)
             schedule, settings = backbone.schedule(steps), replace(variant.settings, steps=steps)
             backbone.forwards = backbone.backwards = 0
             if (steps, k) not in pivots:
                 pivot = ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=k)
                 pivots[steps, k] = pivot, backbone.forwards
             pivot, backbone.forwards = pivots[steps, k]
-            if variant.exact:
-                *_, z = exact_length(backbone, schedule, pivot, cond, settings)
-            else:
-                adam = partial(Adam, lr=variant.learning_rate)
-                *_, (record, _) = optimise(backbone, schedule, pivot, cond, settings, adam)
-                z = record.z
+            z = walk(backbone, schedule, pivot, cond, settings, variant.optimizer)
             mse = (backbone.decode_latents(z) - vae).square().mean(dim=(1, 2, 3)) / 4  # pixels span 2
             psnr = (-10 * mse.log10()).tolist()
             found = [(sum(x) / len(x), min(x)) for x in (psnr[:drawn], psnr[drawn:])]
@@ -151,41 +194,58 @@ def measure(backbone: Backbone, pixels: Tensor, prompts: Sequence[str], drawn: i
             yield Point(variant.name, steps, backbone.forwards / n, backbone.backwards / n, *found)
 
 
+def front_of(points: Sequence[Point], kind: str) -> list[Point]:
+    """The points that no cheaper one equals, cheapest first."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.evaluations, -getattr(p, kind)[0])):
+        if not front or getattr(point, kind)[0] > getattr(front[-1], kind)[0]:
+            front.append(point)
+    return front
+
+
 def table(points: Sequence[Point]) -> str:
     """The points as a Markdown table."""
     lines = [
-        "| start, steps, pivot | T | forwards | backwards | evaluations | drawn, dB: mean (worst) | photographs |",
+        "| start, inner steps, refinements of the pivot | T | forwards | backwards | evaluations "
+        "| drawn, dB: mean (worst) | photographs |",
         "|---|---|---|---|---|---|---|",
     ]
+    fronts = {kind: front_of(points, kind) for kind in ("drawn", "photographs")}
     for p in points:
-        psnr = " | ".join(f"{mean:.1f} ({worst:.1f})" for mean, worst in (p.drawn, p.photographs))
-        counts = f"{p.forwards:.0f} | {p.backwards:.0f} | {p.evaluations:.0f}"
-        lines.append(f"| {p.name} | {p.steps} | {counts} | {psnr} |")
+        cells = [p.name, *(f"{n:.0f}" for n in (p.steps, p.forwards, p.backwards, p.evaluations))]
+        for kind, front in fronts.items():
+            mean, worst = getattr(p, kind)
+            cells.append(f"**{mean:.1f}** ({worst:.1f})" if p in front else f"{mean:.1f} ({worst:.1f})")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """PSNR against evaluations, one line a variant: drawings on the left, photographs on the right."""
-    import matplotlib
+    """PSNR against evaluations: a colour for where the embeddings start, a marker a variant, a line for the front."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharex=True, sharey=True)
+    figure = Figure(figsize=(12, 5.5))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     names = list(dict.fromkeys(p.name for p in points))
+    starts = list(dict.fromkeys(name.split(",")[0] for name in names))
     for axis, kind in zip(axes, ("drawn", "photographs"), strict=True):
         for k, name in enumerate(names):
             mine = [p for p in points if p.name == name]
             means = [getattr(p, kind)[0] for p in mine]
-            marker = "os^Dv"[k // 10 % 5]
-            axis.plot([p.evaluations for p in mine], means, marker=marker, color=f"C{k % 10}", label=name)
+            colour, marker = f"C{starts.index(name.split(',')[0])}", "os^Dv<>pP*Xhd8"[k % 14]
+            evaluations = [p.evaluations for p in mine]
+            axis.plot(evaluations, means, marker=marker, markersize=5, lw=0.6, color=colour, label=name)
+        front = front_of(points, kind)
+        x, y = [p.evaluations for p in front], [getattr(p, kind)[0] for p in front]
+        axis.step(x, y, where="post", color="0.4", lw=1.5, zorder=0, label="the front")
         axis.set(title=kind, xlabel="UNet evaluations a picture", xscale="log")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("PSNR to the VAE reconstruction, dB")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
-    figure.tight_layout(rect=(0, 0, 0.74, 1))
-    figure.savefig(path, format="svg")
-    plt.close(figure)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=6)
+    figure.tight_layout(rect=(0, 0, 0.77, 1))
+    figure.savefig(path, format="png", dpi=150)
 
 
 def reference_point(drawn: Path, photographs: Path) -> Point:
@@ -212,9 +272,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--reference", nargs=2, type=Path, help="speed.py's JSON: of drawings, of photographs"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="write OUT.md, OUT.json and OUT.svg as well")
+    parser.add_argument(
+        "--variants", nargs="+", default=[""], help="only those with one of these words in their name"
+    )
+    parser.add_argument("--out", type=Path, help="write OUT.md and OUT.json as well")
+    parser.add_argument("--figure", type=Path, help="a PNG: PSNR against evaluations")
     options = parser.parse_args(argv)
+    variants = [v for v in VARIANTS if any(word in v.name for word in options.variants)]
     try:
+        check_installed("skimage", *["matplotlib"] * bool(options.figure))
+        if not variants:
+            names = "\n".join(variant.name for variant in VARIANTS)
+            raise UserError(f"no variant has such a word in its name; there are\n{names}")
         backbone = Backbone.from_pretrained(options.model, device=options.device)
     except UserError as error:
         print(f"front: error: {error}", file=sys.stderr)
@@ -222,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = backbone.default_size
     pictures = [*drawn_pictures(options.pictures, size), *photographs(size)]
     pixels, prompts = torch.stack([p for p, _ in pictures]), [prompt for _, prompt in pictures]
-    points = list(measure(backbone, pixels, prompts, options.pictures))
+    points = list(measure(backbone, pixels, prompts, options.pictures, variants))
     if options.reference:
         points.append(reference_point(*options.reference))
     text = f"{options.pictures} drawings, {len(pictures) - options.pictures} photographs, model {options.model}.\n\n"
@@ -233,7 +302,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = json.dumps(data, indent=1) + "\n"
         write_atomically(options.out.with_suffix(".md"), lambda p: p.write_text(text))
         write_atomically(options.out.with_suffix(".json"), lambda p: p.write_text(written))
-        write_atomically(options.out.with_suffix(".svg"), lambda p: plot(points, p))
+    if options.figure:
+        write_atomically(options.figure, lambda p: plot(points, p))
     return 0
 
 

@@ -29,7 +29,7 @@ from laws import LAWS, compare_laws, measure_law
 from measuring import device_words, measure_apart, peak_bytes, stopwatch
 from methods import METHODS, SLOW, TITLES
 from shapes import SHAPES, UNETS, compare_shapes, measure_shape
-from subjects import pictures_of, psnr, subject_of
+from subjects import check_installed, pictures_of, psnr, subject_of
 from torch import Tensor
 
 from nulltext.backbone import Backbone
@@ -218,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parse(argv)
     try:
+        check_installed(*["skimage"] * options.photographs)
         if options.only:
             measure_here(options)
         elif options.profile:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
+from nulltext.errors import UserError
 
 PHOTOGRAPHS = {  # of scikit-image, with what the farmyard's vocabulary can say of them
     "cat": "a photo of a brown cat",
@@ -47,6 +49,13 @@ def photographs(size: int) -> list[tuple[Tensor, str]]:
     return [
         (to_pixels(picture), prompt) for picture, prompt in zip(pictures, PHOTOGRAPHS.values(), strict=True)
     ]
+
+
+def check_installed(*modules: str) -> None:
+    """Asks for the optional packages that are missing."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise UserError(f"this needs {module}, which is not installed; pip install 'nulltext[eval]'")
 
 
 def pictures_of(options: argparse.Namespace, size: int) -> list[tuple[Tensor, str]]:

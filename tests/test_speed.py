@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 import torch
 from conftest import PROMPT
+from PIL import Image
 from safetensors.torch import save_file
 
 from nulltext.backbone import Backbone
 from nulltext.ddim import ddim_step
+from nulltext.inversion import ddim_invert, optimise
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 batches: Any = pytest.importorskip("batches")
+front: Any = pytest.importorskip("front")
 laws: Any = pytest.importorskip("laws")
 methods: Any = pytest.importorskip("methods")
 reference: Any = pytest.importorskip("reference")
@@ -168,3 +171,86 @@ def test_laws_vary_one_thing_at_a_time(
         assert law["forwards"] - law["backwards"] == (2 * law["steps"] + 2) * inversions
         assert 0 <= law["backwards"] <= law["steps"] * inversions
         assert f"| {law['steps']} | {law['pictures']} | {law['side']} x {law['side']} |" in printed
+
+
+def test_the_front_has_each_choice_and_a_name_for_each_variant() -> None:
+    names = [variant.name for variant in front.VARIANTS]
+    assert len(set(names)) == len(names)
+    default = next(v for v in front.VARIANTS if v.name.endswith("(default)"))
+    assert default.settings == methods.DEFAULT and not default.optimizer
+    chosen = [v.settings for v in front.VARIANTS]
+    assert {s.fixed_point_iterations for s in chosen} == {0, 1, 2}
+    assert {s.start for s in chosen} == {0.0, 0.5, 1.0}
+    assert {s.inner_steps for s in chosen} == {0, 1, 2, 10}
+    assert {s.tolerance for s in chosen} == {0.0, 1e-5}
+    assert {steps for v in front.VARIANTS for steps in v.steps} == {10, 20, 25, 50}
+
+
+@pytest.mark.parametrize("optimizer", ["", "exact length"])
+def test_a_picture_counts_in_a_batch_what_it_takes_by_itself(tiny_sd: Path, optimizer: str) -> None:
+    """Each has its own number of inner steps: the tolerance lies amid their losses."""
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pixels[1] *= 0.1
+    prompts = [PROMPT, "a", "an old barn"]
+    schedule, cond = backbone.schedule(5), backbone.embed_prompt(prompts)
+    pivot = ddim_invert(backbone, schedule, backbone.encode_image(pixels), cond, fixed_point_iterations=1)
+    records = [record for record, _ in optimise(backbone, schedule, pivot, cond, methods.DEFAULT)]
+    settings = replace(methods.DEFAULT, tolerance=float(torch.stack([r.losses[0] for r in records]).median()))
+    variant = [front.Variant(settings, (5,), optimizer)]
+    (whole,) = front.measure(backbone, pixels, prompts, 2, variant)
+    alone = []
+    for k in range(3):
+        pair = [k, k]  # a drawing and a photograph
+        (point,) = front.measure(backbone, pixels[pair], [prompts[k]] * 2, 1, variant)
+        alone.append(point)
+    assert len({point.backwards for point in alone}) > 1
+    for name in ("forwards", "backwards"):
+        assert getattr(whole, name) == pytest.approx(sum(getattr(p, name) for p in alone) / 3)
+
+
+def test_the_front_is_what_no_cheaper_point_equals() -> None:
+    points = [
+        front.Point(name, 1, forwards, backwards, (drawn, 0.0), (photographs, 0.0))
+        for name, forwards, backwards, drawn, photographs in (
+            ("dear", 30, 20, 40.0, 25.0),
+            ("cheap", 10, 0, 20.0, 30.0),
+            ("worse", 20, 10, 15.0, 30.0),
+            ("middle", 20, 0, 30.0, 31.0),
+        )
+    ]
+    assert [p.name for p in front.front_of(points, "drawn")] == ["cheap", "middle", "dear"]
+    assert [p.name for p in front.front_of(points, "photographs")] == ["cheap", "middle"]
+    rows = front.table(points).splitlines()[2:]
+    assert rows[0] == "| dear | 1 | 30 | 20 | 50 | **40.0** (0.0) | 25.0 (0.0) |"
+    assert rows[2] == "| worse | 1 | 20 | 10 | 30 | 15.0 (0.0) | 30.0 (0.0) |"
+
+
+def test_the_front_prints_writes_and_draws(
+    tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skimage")
+    pytest.importorskip("matplotlib")
+    out, figure = tmp_path / "front", tmp_path / "front.png"
+    words = ["--model", str(tiny_sd), "--pictures", "1", "--variants", "source, N = 0, pivot 0"]
+    assert front.main([*words, "--out", str(out), "--figure", str(figure)]) == 0
+    printed = capsys.readouterr().out
+    points = json.loads(out.with_suffix(".json").read_text())
+    assert [(p["steps"], p["forwards"], p["backwards"]) for p in points] == [
+        (t, 2 * t, 0) for t in (10, 20, 25, 50)
+    ]
+    assert "| source, N = 0, pivot 0 | 10 | 20 | 0 | 20 |" in printed
+    assert printed.strip() == out.with_suffix(".md").read_text().strip()
+    with Image.open(figure) as picture:
+        assert picture.format == "PNG" and len(picture.getcolors(1 << 24) or []) > 10
+
+
+def test_the_front_says_what_is_missing_before_it_loads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(subjects, "find_spec", lambda module: None if module == "matplotlib" else module)
+    words = ["--model", "no such model", "--figure", "front.png"]
+    assert front.main(words) == 2
+    assert "matplotlib, which is not installed; pip install" in capsys.readouterr().err
+    assert front.main(["--model", "no such model", "--variants", "nothing"]) == 2
+    assert "there are" in capsys.readouterr().err
