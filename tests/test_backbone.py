@@ -16,7 +16,7 @@ from nulltext.cli import main
 from nulltext.errors import UserError
 from nulltext.farmyard import weights
 from nulltext.inversion import Inversion
-from nulltext.metrics import Judge
+from nulltext.judge import Judge
 
 SHEEP = str(Path(__file__).parents[1] / "sheep.jpg")
 

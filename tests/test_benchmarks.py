@@ -7,17 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nulltext.benchmarks import (
-    PIE_SIDE,
-    decode_runs,
-    encode_runs,
-    read_benchmark,
-    read_imagefolder,
-    read_mask,
-    read_parquet,
-    read_picture,
-    read_pie_bench,
-)
+from nulltext.benchmark_tasks import PIE_SIDE, decode_runs, encode_runs, read_mask, read_picture
+from nulltext.benchmarks import read_benchmark, read_imagefolder, read_parquet, read_pie_bench
 from nulltext.errors import UserError
 
 

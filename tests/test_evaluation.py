@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 
 from nulltext.backbone import Backbone
-from nulltext.benchmarks import read_picture
+from nulltext.benchmark_tasks import read_picture
 from nulltext.cli import main
 from nulltext.errors import UserError
-from nulltext.evaluation import Evaluator, as_saved, evaluate, gather_sources, open_benchmark
+from nulltext.evaluation import evaluate, gather_sources, open_benchmark
 from nulltext.evaluation_command import test_command as run_command
+from nulltext.evaluation_methods import Evaluator, as_saved
 from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
 from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
 from nulltext.inversion import ddim_invert, start_embedding
-from nulltext.metrics import Judge
+from nulltext.judge import Judge
 
 WAYS = ("reconstruction", "plain", "prompt_to_prompt", "default")
 

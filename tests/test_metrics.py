@@ -7,19 +7,9 @@ import pytest
 import torch
 
 from nulltext.errors import UserError
-from nulltext.metrics import (
-    METRICS,
-    PSNR_CEILING,
-    ClipScorer,
-    Judge,
-    Reference,
-    StructureScorer,
-    background_metrics,
-    mse,
-    psnr,
-    psnr_over,
-    ssim,
-)
+from nulltext.judge import Judge, Reference
+from nulltext.metrics import METRICS, PSNR_CEILING, background_metrics, mse, psnr, psnr_over, ssim
+from nulltext.scorers import ClipScorer, StructureScorer
 
 
 def pictures(seed, *shape):
@@ -152,7 +142,7 @@ def test_clip_resizes_as_the_stock_processor_does(clip):
     from PIL import Image
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    from nulltext.metrics import CLIP_MEAN, CLIP_STD, _fit, _normalise
+    from nulltext.scorers import CLIP_MEAN, CLIP_STD, _fit, _normalise
 
     picture = (pictures(8, 1, 3, 70, 96) * 255).round() / 255
     image = Image.fromarray((picture[0].permute(1, 2, 0) * 255).round().byte().numpy())

@@ -19,7 +19,8 @@ from nulltext.farmyard.reading import Reader
 from nulltext.farmyard.scene import ANIMALS, HELD_OUT_SEEDS, PLACES, Scene, caption, random_scene
 from nulltext.files import write_atomically
 from nulltext.inversion import ddim_invert, sample
-from nulltext.metrics import ClipScorer, psnr, ssim
+from nulltext.metrics import psnr, ssim
+from nulltext.scorers import ClipScorer
 
 PHOTOGRAPHS = ("cat", "astronaut", "coffee", "rocket")
 STEPS = 50
