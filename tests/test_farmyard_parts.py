@@ -14,9 +14,10 @@ from nulltext.errors import UserError
 from nulltext.farmyard.__main__ import main
 from nulltext.farmyard.cache import cached, draw_seed
 from nulltext.farmyard.clip import contrastive_loss
-from nulltext.farmyard.data import Mixed, Order
+from nulltext.farmyard.data import Mixed, Order, StageData
 from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
 from nulltext.farmyard.textures import fractal, photo_like
+from nulltext.farmyard.train import train
 from nulltext.farmyard.training import MovingAverage, warm_flat_cosine
 from nulltext.farmyard.unet import min_snr_weight, stratified_timesteps
 from nulltext.farmyard.weights import check_weights, unknown_words
@@ -49,6 +50,28 @@ def test_half_of_a_contrastive_batch_differs_in_the_animal_alone():
         first, second = (WORLD[i] for i in batch[:2])
         assert first.animal != second.animal
         assert (first.colour, first.hat, first.place) == (second.colour, second.hat, second.place)
+
+
+def test_a_stage_must_say_what_its_training_sees():
+    with pytest.raises(TypeError, match="make_rows"):
+        StageData()
+
+
+@pytest.mark.parametrize("stage", ["vae", "clip", "unet"])
+def test_every_stages_help_names_the_options_of_its_data(stage, capsys):
+    with pytest.raises(SystemExit):
+        train(["--config", str(ROOT / "configs" / "farmyard" / f"{stage}.yaml"), "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for option in (
+        "scenes: Number of",
+        "batch_size: Pictures in",
+        "steps_per_epoch: Batches in",
+        "seed: Seed of",
+    ):
+        name, words = option.split(": ")
+        assert f"--data.{name}" in said and words in said
+    assert ("--data.photo_like" in said) == (stage == "vae")
+    assert ("--data.alike" in said) == (stage == "clip")
 
 
 def test_the_learning_rate_rises_stays_and_falls():

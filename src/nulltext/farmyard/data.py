@@ -1,5 +1,6 @@
 """What each stage of the farmyard's training sees: pictures, captioned pictures, captioned latents."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,26 +80,33 @@ def to_tensor(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pictures))
 
 
-class StageData(L.LightningDataModule):
+class StageData(L.LightningDataModule, ABC):
     """What the stages have in common: where data lie and how it is dealt out.
 
     Args:
-        work: Where everything is kept; drawn pictures in its `data`.
+        work: Where everything is kept: pictures and latents in its `data`, stages in folders of their names.
         scenes: Number of training scenes, seeds 0 to scenes - 1.
         batch_size: Pictures in a batch.
         steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
         seed: Seed of the order.
     """
 
-    def __init__(self, work: Path, scenes: int, batch_size: int, steps_per_epoch: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        work: Path = Path("lightning_logs/farmyard"),
+        scenes: int = 30000,
+        batch_size: int = 32,
+        steps_per_epoch: int = 100,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.work, self.folder, self.scenes, self.seed = work, work / "data", scenes, seed
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
         self.rows: Rows | None = None
 
+    @abstractmethod
     def make_rows(self) -> Rows:
         """Everything that training will see."""
-        raise NotImplementedError
 
     def batches(self, rows: Rows) -> Sampler[list[int]]:
         """The order in which it sees it."""
@@ -122,24 +130,12 @@ class PictureData(StageData):
     """Scenes and photo-like pictures, for the VAE.
 
     Args:
-        work: Where everything is kept; drawn pictures in its `data`.
-        scenes: Number of training scenes, seeds 0 to scenes - 1.
         photo_like: Number of synthetic pictures with the statistics of photographs, mixed among them.
-        batch_size: Pictures in a batch.
-        steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
-        seed: Seed of the order.
+        stage: As `StageData`'s.
     """
 
-    def __init__(
-        self,
-        work: Path = Path("lightning_logs/farmyard"),
-        scenes: int = 30000,
-        photo_like: int = 7000,
-        batch_size: int = 16,
-        steps_per_epoch: int = 100,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(work, scenes, batch_size, steps_per_epoch, seed)
+    def __init__(self, photo_like: int = 7000, **stage: Any) -> None:
+        super().__init__(**stage)
         self.photo_like = photo_like
 
     def make_rows(self) -> Rows:
@@ -204,28 +200,15 @@ class CaptionedPictureData(StageData):
     """Scenes and their captions, for the CLIP.
 
     Args:
-        work: Where everything is kept; drawn pictures in its `data`.
-        scenes: Number of training scenes, seeds 0 to scenes - 1.
-        batch_size: Pictures in a batch.
-        steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
         alike: Share of a batch whose scenes differ in one thing and in little else.
         differing: Which things these are.
-        seed: Seed of the order.
+        stage: As `StageData`'s.
     """
 
-    def __init__(
-        self,
-        work: Path = Path("lightning_logs/farmyard"),
-        scenes: int = 30000,
-        batch_size: int = 192,
-        steps_per_epoch: int = 100,
-        alike: float = 0.5,
-        differing: tuple[str, ...] = ("animal",),
-        seed: int = 0,
-    ) -> None:
-        super().__init__(work, scenes, batch_size, steps_per_epoch, seed)
+    def __init__(self, alike: float = 0.5, differing: tuple[str, ...] = ("animal",), **stage: Any) -> None:
+        super().__init__(**stage)
         self.alike, self.differing = alike, differing
-        self.world = [random_scene(seed) for seed in range(scenes)]
+        self.world = [random_scene(seed) for seed in range(self.scenes)]
 
     def make_rows(self) -> Rows:
         """Columns `picture`, (n, size, size, 3) uint8, and `captions`, a list of phrasings each."""
@@ -240,25 +223,7 @@ class CaptionedPictureData(StageData):
 
 
 class LatentData(StageData):
-    """Latents of scenes and their captions, for the UNet.
-
-    Args:
-        work: Where everything is kept; the VAE in its `vae`, latents in its `data`.
-        scenes: Number of training scenes, seeds 0 to scenes - 1.
-        batch_size: Latents in a batch.
-        steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
-        seed: Seed of the order.
-    """
-
-    def __init__(
-        self,
-        work: Path = Path("lightning_logs/farmyard"),
-        scenes: int = 30000,
-        batch_size: int = 64,
-        steps_per_epoch: int = 100,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(work, scenes, batch_size, steps_per_epoch, seed)
+    """Latents of scenes and their captions, for the UNet."""
 
     def make_rows(self) -> Rows:
         """Columns `latents`, (n, 4, 16, 16) fp32 of unit deviation, and `captions`, a list of phrasings each."""
