@@ -1,7 +1,7 @@
 """The farmyard's training, part by part: order, schedules, losses, words, files."""
 
 import json
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +44,19 @@ def test_the_order_depends_on_seed_and_step_alone():
     assert list(order_from(0)) != list(order_from(0, seed=1))
 
 
-def test_half_of_a_contrastive_batch_differs_in_the_animal_alone():
-    for batch in Mixed(WORLD, batch_size=32, batches=2, seed=0, step=lambda: 0, alike=0.5):
+@pytest.mark.parametrize("name", ["animal", "hat"])
+def test_half_of_a_contrastive_batch_differs_in_one_thing_alone(name):
+    world = [random_scene(seed) for seed in range(20000)]  # enough for every value in every group
+    others = [other for other in ("animal", "colour", "hat", "place", "style") if other != name]
+    for batch in Mixed(
+        world, batch_size=32, batches=20, seed=0, step=lambda: 0, alike=0.5, differing=(name,)
+    ):
         assert len(batch) == 32
-        first, second = (WORLD[i] for i in batch[:2])
-        assert first.animal != second.animal
-        assert (first.colour, first.hat, first.place) == (second.colour, second.hat, second.place)
+        like = [world[i] for i in batch[:16]]
+        groups = [list(g) for _, g in groupby(like, lambda scene: [getattr(scene, o) for o in others])]
+        assert len(groups) <= 16 / (8 if name == "animal" else 5) + 1
+        for group in groups:
+            assert len({getattr(scene, name) for scene in group}) == len(group)
 
 
 def test_a_stage_must_say_what_its_training_sees():
@@ -147,8 +154,12 @@ def test_unknown_words_are_named_once():
 
 
 def test_amplitudes_of_fractal_noise_fall_with_frequency():
-    spectrum = sum(np.abs(np.fft.fft2(fractal(np.random.default_rng(k), 64, 1.0))) for k in range(40)) / 40
-    assert spectrum[0, 4] / spectrum[0, 16] == pytest.approx(4, rel=0.35)
+    frequency = np.hypot(np.fft.fftfreq(64)[:, None], np.fft.fftfreq(64)[None, :]).ravel()[1:]
+    for slope in (0.5, 1.0, 2.0):
+        noises = [fractal(np.random.default_rng(k), 64, slope) for k in range(40)]
+        amplitude = sum(np.abs(np.fft.fft2(noise)) for noise in noises).ravel()[1:]
+        fitted, _ = np.polyfit(np.log(frequency), np.log(amplitude), 1)
+        assert fitted == pytest.approx(-slope, abs=0.02)
     assert np.array_equal(photo_like(5), photo_like(5))
 
 

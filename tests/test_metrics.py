@@ -1,6 +1,8 @@
 """Each metric against a value worked out by hand, or against an independent implementation."""
 
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -218,11 +220,12 @@ def test_the_published_structure_distance_is_not_the_corrected_one(structure):
 # ------------------------------------------------------------------------------------------------ the judge
 
 
-def test_the_judge_gives_every_metric_it_can_and_names_the_others(clip_folder, structure):
+def test_the_judge_gives_every_metric_it_can_and_names_the_others(clip_folder, structure, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", None)  # as if it were not installed
     judge = Judge.load(clip=str(clip_folder), dino="/no/such/folder", lpips="squeeze")
     assert judge.clip is not None
     assert "structure_distance" in judge.absent and "/no/such/folder" in judge.absent["structure_distance"]
-    assert "background_lpips" in judge.absent
+    assert "LPIPS model 'squeeze' could not be loaded" in judge.absent["background_lpips"]
     mask = torch.zeros(1, 32, 32)
     mask[:, 8:24, 8:24] = 1
     reference = Reference(pictures(13, 3, 32, 32), "a b", "a c", mask, counterfactual=pictures(14, 3, 32, 32))
@@ -242,6 +245,45 @@ def test_the_judge_gives_every_metric_it_can_and_names_the_others(clip_folder, s
     )
     judge.structure = structure
     assert judge.score(outputs, reference)[0]["structure_distance"] > 0
+
+
+def test_clip_scores_of_known_cosines():
+    cosines = {"source": 0.25, "target": -0.5}
+    image = torch.tensor([[1.0, 0.0]])
+    text = [torch.tensor([c, math.sqrt(1 - c * c)]) for c in cosines.values()]
+    clip = SimpleNamespace(
+        image_features=lambda pictures: image.expand(len(pictures), 2),
+        text_features=lambda _: torch.stack(text),
+    )
+    picture = pictures(22, 3, 16, 16)
+    (scores,) = Judge(clip=clip).score(picture[None], Reference(picture, "source", "target"))
+    assert scores["clip_text_source"] == pytest.approx(0.25)
+    assert scores["clip_text_target"] == pytest.approx(-0.5)
+    assert scores["clip_whole"] == 0  # PIE-Bench's score knows no negative cosine
+    assert scores["clip_image_source"] == pytest.approx(1)
+    text.reverse()
+    (scores,) = Judge(clip=clip).score(picture[None], Reference(picture, "target", "source"))
+    assert scores["clip_whole"] == pytest.approx(25)
+
+
+def test_lpips_sees_the_background_alone_in_its_own_range(monkeypatch):
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, a, b):
+            seen.extend([a, b])
+            return (a - b).abs().mean(dim=(1, 2, 3), keepdim=True)
+
+    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=lambda net, verbose: Network()))
+    judge = Judge.load(clip=None, lpips="squeeze")
+    source, output = torch.zeros(3, 16, 16), torch.ones(1, 3, 16, 16)
+    mask = torch.zeros(1, 16, 16)
+    mask[:, :, :4] = 1  # a quarter
+    (scores,) = judge.score(output, Reference(source, "a", "b", mask))
+    assert scores["background_lpips"] == pytest.approx(0.75 * 2)
+    assert (seen[0].min(), seen[0].max()) == (-1, 1) and seen[1].max() == -1
+    (scores,) = judge.score(output, Reference(source, "a", "b", torch.ones(1, 16, 16)))
+    assert math.isnan(scores["background_lpips"])
 
 
 def test_without_mask_and_truth_their_metrics_are_left_out():

@@ -49,14 +49,14 @@ def test_same_scene_same_bytes(seed: int) -> None:
 def test_every_value_is_drawn(field: str, value: str | None, size: int) -> None:
     picture = draw(replace(random_scene(5), **{field: value}), size)
     assert (picture.mode, picture.size) == ("RGB", (size, size))
-    assert np.asarray(picture).std() > 20
+    assert np.asarray(picture).std() > 50
 
 
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_value_looks_different(field: str) -> None:
     scenes = [replace(Scene(), **{field: value}) for value in CHOICES[field]]
     for a, b in itertools.combinations(scenes, 2):
-        assert changed_pixels(a, b, threshold=20).sum() > 40, (a, b)
+        assert changed_pixels(a, b, threshold=20).sum() > 150, (a, b)
 
 
 def silhouette(animal: str) -> np.ndarray:
@@ -70,22 +70,22 @@ def test_animals_differ_by_shape_alone() -> None:
     shapes = {animal: silhouette(animal) for animal in ANIMALS}
     for a, b in itertools.combinations(ANIMALS, 2):
         overlap = (shapes[a] & shapes[b]).sum() / (shapes[a] | shapes[b]).sum()
-        assert overlap < 0.85, (a, b, overlap)
+        assert overlap < 0.8, (a, b, overlap)
 
 
 def test_animals_are_large() -> None:
     for animal in ANIMALS:
         columns = np.flatnonzero(silhouette(animal).any(axis=0))
-        assert 0.45 <= (columns[-1] - columns[0] + 1) / 64 <= 0.8, animal
+        assert 0.55 <= (columns[-1] - columns[0] + 1) / 64 <= 0.8, animal
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_replace_changes_only_what_the_word_names(style: str) -> None:
     scene = replace(random_scene(3), style=style, animal="dog", hat=None, object=None)
     hat = changed_pixels(scene, replace(scene, hat="red hat"), threshold=0)
-    assert not hat[scene_row(scene, 0.4) :].any()  # a hat touches nothing below the head
+    assert hat.any() and not hat[scene_row(scene, 0.7) :].any()  # a hat touches nothing below the eyes
     thing = changed_pixels(scene, replace(scene, object="barn"), threshold=0)
-    assert not thing[:, :24].any()  # a barn stands at the right
+    assert thing.any() and not thing[:, :32].any()  # a barn stands in the right half
     dog = silhouette("dog")
     assert not (
         changed_pixels(Scene(animal="dog"), Scene(animal="dog", place="beach"), threshold=0) & dog
@@ -97,10 +97,17 @@ def scene_row(scene: Scene, height: float) -> int:
     return round(64 * (scene.y - height * scene.size))
 
 
-def test_a_colour_changes_only_the_animal() -> None:
-    recoloured = changed_pixels(Scene(colour="white"), Scene(colour="orange"), threshold=0)
-    assert recoloured.any()
-    assert not (recoloured & ~silhouette("sheep")).mean() > 0.03  # the rim is half see-through
+@pytest.mark.parametrize("animal", ANIMALS)
+def test_a_colour_changes_only_the_animal_and_most_of_it(animal: str) -> None:
+    body = silhouette(animal)
+    padded = np.pad(body, 1)  # a pixel of the rim is half of the background, and in no silhouette
+    rows, columns = body.shape
+    grown = np.any([padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3)], axis=0)
+    for a, b in itertools.combinations(COLOURS, 2):
+        scenes = (Scene(animal=animal, colour=a), Scene(animal=animal, colour=b))
+        recoloured = changed_pixels(*scenes, threshold=0)
+        assert not (recoloured & ~grown).any(), (a, b)
+        assert recoloured.sum() > 0.7 * body.sum(), (a, b)
 
 
 def test_captions_keep_their_length_under_swaps() -> None:
@@ -119,10 +126,9 @@ def test_captions_are_known() -> None:
     )
     assert caption(orange_elk) == "a drawing of an orange elk in the snow"
     assert "an elk in the snow" in short_captions(orange_elk)
-    for seed in range(200):
-        scene = random_scene(seed)
-        assert len(caption(scene).split()) <= 20
-        assert caption(scene) not in short_captions(scene)
+    scenes = [random_scene(seed) for seed in range(200)]
+    assert max(len(caption(scene).split()) for scene in scenes) == 18  # a word is a token, and there are 22
+    assert not any(caption(scene) in short_captions(scene) for scene in scenes)
 
 
 def test_held_out_seeds_stand_apart() -> None:
