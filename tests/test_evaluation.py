@@ -16,7 +16,7 @@ from nulltext.benchmark_tasks import read_picture
 from nulltext.cli import find_config, main
 from nulltext.errors import UserError
 from nulltext.evaluation import evaluate, gather_sources, open_benchmark
-from nulltext.evaluation_methods import Evaluator, as_saved
+from nulltext.evaluation_methods import OPTIMIZERS, Evaluator, as_saved
 from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
 from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
 from nulltext.inversion import ddim_invert, start_embedding
@@ -154,6 +154,21 @@ def test_the_null_texts_of_sdxl_lead_along_the_walk_they_were_learned_on(tiny_sd
     torch.testing.assert_close(again, walk, rtol=1e-4, atol=1e-4)
     assert null[0].pooled.equal(start_embedding(backbone, cond, start).pooled)
     assert null[0].pooled.equal(cond.pooled) == (start == 1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_inner_steps_are_the_named_optimizers(backbone, tmp_path, name):
+    model = ModelSettings(pretrained="tiny", steps=1, inner_steps=1, optimizer=name, tolerance=0.0)
+    evaluator = Evaluator(backbone, Judge(), Settings(model, output=tmp_path), Store(tmp_path, {}))
+    cond = evaluator.embed(["a white sheep"])
+    z_0 = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    null, _ = evaluator._learn(ddim_invert(backbone, evaluator.schedule, z_0, cond), cond)
+    step = null[0].sequence - cond.sequence  # it starts at the source prompt
+    if name == "adam":
+        assert 0 < step.abs().max() < 0.01001  # no entry goes further
+    else:
+        assert step.square().mean().sqrt() == pytest.approx(0.01, rel=1e-3)
+        assert step.abs().max() > 0.02
 
 
 def test_the_source_prompt_as_target_is_the_reconstruction(backbone, folder, tmp_path):

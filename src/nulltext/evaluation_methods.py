@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from nulltext.alignment import has_word, tokenize
 from nulltext.backbone import Backbone, TextEmbedding
@@ -38,7 +38,7 @@ from nulltext.ddim import Schedule, ddim_step
 from nulltext.editing import Edit, edit
 from nulltext.errors import UserError
 from nulltext.evaluation_results import RECONSTRUCTION, Row, Store
-from nulltext.evaluation_settings import Method, Settings, Way
+from nulltext.evaluation_settings import InnerOptimizer, Method, Settings, Way
 from nulltext.files import write_atomically
 from nulltext.inversion import (
     Inversion,
@@ -49,6 +49,12 @@ from nulltext.inversion import (
     start_embedding,
 )
 from nulltext.judge import Judge, Reference
+from nulltext.optimizers import NormalisedGradient
+
+OPTIMIZERS: dict[InnerOptimizer, Callable[..., Optimizer]] = {
+    "normalised_gradient": NormalisedGradient,
+    "adam": Adam,
+}
 
 BLEND_START = 0.2
 """The share of the steps after which Prompt-to-Prompt's local blend sets in, in the reference."""
@@ -181,11 +187,16 @@ class Evaluator:
     @torch.enable_grad()
     def _learn(self, pivot: Tensor, cond: TextEmbedding) -> tuple[list[TextEmbedding], Tensor]:
         """The null text of each step by Algorithm 1, and the walk under them (T + 1, S, 4, h, w)."""
-        rate = self.settings.model.learning_rate
+        model = self.settings.model
         start = start_embedding(self.backbone, cond, self.inversion.start)
         null, walk = [], [pivot[0]]
         for record, sequence in optimise(
-            self.backbone, self.schedule, pivot, cond, self.inversion, lambda p: Adam(p, lr=rate)
+            self.backbone,
+            self.schedule,
+            pivot,
+            cond,
+            self.inversion,
+            lambda p: OPTIMIZERS[model.optimizer](p, lr=model.learning_rate),
         ):
             null.append(start.with_sequence(sequence))
             walk.append(record.z)

@@ -11,6 +11,7 @@ from nulltext.inversion import InversionSettings
 
 Method = Literal["generated", "ddim", "null_text", "negative_prompt", "direct"]
 Way = Literal["plain", "prompt_to_prompt", "default"]
+InnerOptimizer = Literal["normalised_gradient", "adam"]
 METHODS: tuple[Method, ...] = get_args(Method)
 WAYS: tuple[Way, ...] = get_args(Way)
 
@@ -24,7 +25,8 @@ class ModelSettings(InversionSettings):
         precision: 32-true, bf16-mixed or 16-mixed.
         device: Where it computes: cpu, cuda, mps; auto takes the first GPU there is.
         variant: Which weight files to take, such as fp16.
-        learning_rate: Adam's, in the inner loop; 0.01 as in the paper.
+        optimizer: Takes the inner steps: normalised_gradient as in fit, or adam as in the paper.
+        learning_rate: Of the inner steps; 0.01 as in the paper.
         size: Side of the pictures in pixels; the model's own by default.
         steps: T, the DDIM steps; 50 in the paper.
         inner_steps: N, at most so many optimiser steps a timestep; 10 in the paper.
@@ -43,6 +45,7 @@ class ModelSettings(InversionSettings):
     precision: str = "32-true"
     device: str = "auto"
     variant: str | None = None
+    optimizer: InnerOptimizer = "normalised_gradient"
     learning_rate: float = 0.01
     size: int | None = None
 
