@@ -37,6 +37,8 @@ from nulltext.pictures import to_image
 from nulltext.runs import run_folder
 
 METRICS = "metrics.csv"
+BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # the loss is to be seen on 80 columns
+NAME_IN_BAR = 16  # characters
 SECONDS_BETWEEN_INNER = 0.25  # at least, between two inner steps that the bar shows
 FAR_BELOW_BOUND = 1.0  # dB below the VAE's bound from which on the summary says what to do
 
@@ -446,7 +448,7 @@ class Progress(ProgressBar):
         done = trainer.current_epoch * steps + int(pl_module.cursor) % steps
         total = (trainer.max_epochs or 1) * steps
         disable = None if self._wanted else True
-        self._bar = tqdm(total=total, initial=done, unit="step", disable=disable, dynamic_ncols=True)
+        self._bar = tqdm(total=total, initial=done, disable=disable, dynamic_ncols=True, bar_format=BAR)
         pl_module.on_inner_step = None if self._bar.disable else self._show_inner
 
     def on_train_batch_start(
@@ -499,7 +501,9 @@ class Progress(ProgressBar):
 
 
 def _names(pictures: Sequence[Any]) -> str:
-    return pictures[0].name if len(pictures) == 1 else f"{pictures[0].name} and {len(pictures) - 1} more"
+    name = pictures[0].name
+    name = name if len(name) <= NAME_IN_BAR else f"{name[: NAME_IN_BAR - 1]}…"
+    return name if len(pictures) == 1 else f"{name} and {len(pictures) - 1} more"
 
 
 class Checkpointer(Checkpoint):
