@@ -15,7 +15,7 @@ from nulltext.backbone import Backbone
 from nulltext.benchmark_tasks import read_picture
 from nulltext.cli import find_config, main
 from nulltext.errors import UserError
-from nulltext.evaluation import evaluate, gather_sources, open_benchmark
+from nulltext.evaluation import evaluate, gather_sources, load_backbone, open_benchmark
 from nulltext.evaluation_methods import OPTIMIZERS, Evaluator, as_saved
 from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
 from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
@@ -187,17 +187,15 @@ def test_the_source_prompt_as_target_is_the_reconstruction(backbone, folder, tmp
 
 
 def test_a_killed_benchmark_continues_and_ends_with_the_same_table(finished, folder, backbone, tmp_path):
+    """A second start takes up the records, and with them what was said of their edits."""
     whole, _ = finished
     chosen = settings(folder, tmp_path)
 
     class Killed(Exception):
         pass
 
-    calls = []
-
-    def stop_in_the_second_batch(done, total):
-        calls.append((done, total))
-        if done:
+    def stop_in_the_second_batch(done, total, doing):
+        if done and doing == "null_text plain":
             raise Killed
 
     with pytest.raises(Killed):
@@ -205,10 +203,15 @@ def test_a_killed_benchmark_continues_and_ends_with_the_same_table(finished, fol
     first = {p: p.stat().st_mtime_ns for p in (tmp_path / "pictures").glob("*.json")}
     assert 0 < len(first) < 4
     seen = []
-    results, _ = evaluate(chosen, backbone, Judge(), lambda done, total: seen.append((done, total)))
-    assert seen == [(len(first), 4), (4, 4)]
+    results, _ = evaluate(chosen, backbone, Judge(), lambda *said: seen.append(said))
+    assert list(dict.fromkeys(said[:2] for said in seen)) == [(len(first), 4), (4, 4)]
+    assert (seen[0][2], seen[-1][2]) == ("pivot", "done")
+    assert [doing for *_, doing in seen if "timestep" in doing] == [
+        f"null_text, timestep {i} of 4" for i in (1, 2, 3, 4)
+    ]
     assert {p: p.stat().st_mtime_ns for p in first} == first  # not done again
     assert as_text(results.rows) == as_text(whole.rows)
+    assert results.problems == whole.problems and len(results.problems) > 1  # those of the first batch, too
 
 
 def as_text(rows):
@@ -222,13 +225,18 @@ def test_another_choice_is_refused_by_name(finished, folder, backbone):
         evaluate(settings(folder, store.folder, seed=7), backbone, Judge())
 
 
+def test_a_size_that_the_model_cannot_make_is_refused(tiny_sd):
+    with pytest.raises(UserError, match="size is 31; give a multiple of 2, such as 32"):
+        load_backbone(ModelSettings(pretrained=str(tiny_sd), size=31))
+
+
 def test_a_damaged_record_is_done_again(folder, backbone, tmp_path):
     chosen = settings(folder, tmp_path, limit=1, methods=("ddim",), editing=("plain",))
     evaluate(chosen, backbone, Judge())
     (record,) = (tmp_path / "pictures").glob("*.json")
     record.write_text("{")
     results, store = evaluate(chosen, backbone, Judge())
-    assert store.rows(record.stem) == results.rows
+    assert store.record(record.stem).rows == results.rows
 
 
 # ------------------------------------------------------------------------------------------------ tables
@@ -301,6 +309,7 @@ def test_the_command_writes_tables_sheets_boxes_and_events(folder, tiny_sd, tmp_
         (["--data.limit=many"], "data.limit"),
         (["--model.stepps=3"], "model.steps"),
         (["--model.pretrained=/no/model"], "/no/model"),
+        (["--model.device=abacus"], "abacus"),
         (["--batch_size=0"], "batch_size"),
         (["--config=nothing"], "nothing"),
     ],

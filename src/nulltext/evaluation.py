@@ -16,7 +16,7 @@ from nulltext.benchmark_tasks import Benchmark, Task, read_mask, read_picture
 from nulltext.benchmarks import read_benchmark
 from nulltext.errors import UserError
 from nulltext.evaluation_methods import Evaluator, Source
-from nulltext.evaluation_results import Results, Row, Store
+from nulltext.evaluation_results import Record, Results, Store
 from nulltext.evaluation_settings import DataSettings, ModelSettings, Settings
 from nulltext.judge import Judge
 
@@ -124,7 +124,7 @@ def evaluate(
     settings: Settings,
     backbone: Backbone | None = None,
     judge: Judge | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, doing: None,
 ) -> tuple[Results, Store]:
     """Run a benchmark, or continue one: edits whose record stands in the output folder are not done again.
 
@@ -135,7 +135,7 @@ def evaluate(
         settings: All choices.
         backbone: The model, where it is loaded already.
         judge: The metrics, where they are loaded already.
-        progress: Called with edits done and all edits, at the start and after each batch.
+        progress: Called with edits done, all edits, and what is being done with the next ones.
 
     Returns:
         The rows of all edits, and the folder with their pictures.
@@ -143,8 +143,10 @@ def evaluate(
     Raises:
         UserError: Nothing to measure, wrong choices, or an output folder begun with others.
     """
-    if backbone is None and settings.data.benchmark == "farmyard":  # before anything is drawn
-        check_model(settings.model.pretrained, variant=settings.model.variant)
+    if backbone is None:
+        find_device(settings.model.device)
+        if settings.data.benchmark == "farmyard":  # before anything is drawn
+            check_model(settings.model.pretrained, variant=settings.model.variant)
     benchmark = open_benchmark(settings.data, settings.output)
     tasks = benchmark.limited(settings.data.limit, settings.data.edit_types)
     backbone = backbone or load_backbone(settings.model)
@@ -153,35 +155,58 @@ def evaluate(
     choices = choices_of(settings, benchmark, backbone, judge)
     store = Store(settings.output, choices)
     evaluator = Evaluator(backbone, judge, settings, store)
-    evaluator.problems += benchmark.problems
-    sources = gather_sources(tasks, evaluator.size, evaluator.problems)
+    problems = list(benchmark.problems)
+    sources = gather_sources(tasks, evaluator.size, problems)
     if not sources:
-        raise UserError(f"none of {len(tasks)} edits can be used; the first: {evaluator.problems[0]}")
+        raise UserError(f"none of {len(tasks)} edits can be used; the first: {problems[0]}")
     total = sum(len(source.tasks) for source in sources)
-    done: dict[str, list[Row]] = {}
+    done: dict[str, Record] = {}
+    evaluator.tell = lambda doing: progress(len(done), total, doing)
     groups = [sources[i : i + settings.batch_size] for i in range(0, len(sources), settings.batch_size)]
     for group in groups:
         names_here = [task.name for source in group for task in source.tasks]
-        found = {name: rows for name in names_here if (rows := store.rows(name)) is not None}
+        found = {name: record for name in names_here if (record := store.record(name)) is not None}
         if len(found) < len(names_here):
-            if progress:
-                progress(len(done), total)
             found = {}
-            for task, rows in evaluator.run(group):
-                store.add(task.name, rows)
-                found[task.name] = rows
+            for task, record in evaluator.run(group):
+                store.add(task.name, record)
+                found[task.name] = record
         done |= found
-    if progress:
-        progress(len(done), total)
-    rows = [row for source in sources for task in source.tasks for row in done[task.name]]
-    return Results(rows, choices, judge.absent, evaluator.problems), store
+    progress(len(done), total, "done")
+    records = [done[task.name] for source in sources for task in source.tasks]
+    rows = [row for record in records for row in record.rows]
+    problems += [problem for record in records for problem in record.problems]
+    return Results(rows, choices, judge.absent, problems), store
+
+
+def find_device(name: str) -> str:
+    """The device of that name; `auto` is the first GPU, or the CPU.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--model.device {name} is not to be had here ({reason}); try auto or cpu") from None
+    return name
 
 
 def load_backbone(model: ModelSettings) -> Backbone:
-    """The model that the settings name, on the device that they name."""
-    device = model.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Backbone.from_pretrained(
-        model.pretrained, precision=model.precision, device=device, variant=model.variant
+    """The model that the settings name, on the device that they name.
+
+    Raises:
+        UserError: There is no such device, no such model, or it makes no pictures of that size.
+    """
+    backbone = Backbone.from_pretrained(
+        model.pretrained, precision=model.precision, device=find_device(model.device), variant=model.variant
     )
+    if model.size is not None and (model.size < 1 or model.size % backbone.vae_scale_factor):
+        f = backbone.vae_scale_factor
+        raise UserError(
+            f"--model.size is {model.size}; give a multiple of {f}, such as {backbone.default_size}"
+        )
+    return backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,15 +84,16 @@ def test_command(
 
 
 class Progress:
-    """A bar of edits with the time left, which knows that a continued benchmark does not begin at nothing."""
+    """A bar of edits with the time left and what is being done; a continued benchmark does not begin at nothing."""
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show that so many edits of so many are done."""
+    def __call__(self, done: int, total: int, doing: str) -> None:
+        """Show that so many edits of so many are done, and what is being done with the next."""
         if self.bar is None:
             self.bar = tqdm(total=total, initial=done, unit="edit", desc="benchmark", dynamic_ncols=True)
+        self.bar.set_postfix_str(doing, refresh=sys.stderr.isatty())  # a log has a line a batch
         self.bar.update(done - self.bar.n)
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ from nulltext.benchmark_tasks import Task, read_mask, read_picture
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.editing import Edit, edit
 from nulltext.errors import UserError
-from nulltext.evaluation_results import RECONSTRUCTION, Row, Store
+from nulltext.evaluation_results import RECONSTRUCTION, Record, Row, Store
 from nulltext.evaluation_settings import InnerOptimizer, Method, Settings, Way
 from nulltext.files import write_atomically
 from nulltext.inversion import (
@@ -104,12 +104,13 @@ class Evaluator:
     """Runs the methods on sources and scores what they make."""
 
     def __init__(self, backbone: Backbone, judge: Judge, settings: Settings, store: Store) -> None:
-        """Hold the model, the metrics, the choices and the folder."""
+        """Hold the model, the metrics, the choices and the folder; `tell` is told what is being done."""
         self.backbone, self.judge, self.settings, self.store = backbone, judge, settings, store
         self.inversion = settings.model.inversion()
         self.schedule: Schedule = backbone.schedule(self.inversion.steps)
         self.size = settings.model.size or backbone.default_size
-        self.problems: list[str] = []
+        self.problems: dict[str, list[str]] = {}
+        self.tell: Callable[[str], None] = lambda doing: None
 
     @contextmanager
     def measuring(self) -> Iterator[list[Cost]]:
@@ -132,12 +133,14 @@ class Evaluator:
         return self.backbone.embed_prompt(prompts, (self.size, self.size))
 
     @torch.no_grad()
-    def run(self, sources: Sequence[Source]) -> list[tuple[Task, list[Row]]]:
+    def run(self, sources: Sequence[Source]) -> list[tuple[Task, Record]]:
         """All methods and ways of editing on a few sources, their pictures saved and scored.
 
         Returns:
-            Each task with its rows; a method whose optimisation failed has none, and is named in `problems`.
+            Each task with its record; a method whose optimisation failed has no rows there, and is named.
         """
+        self.problems = {task.name: [] for source in sources for task in source.tasks}
+        self.tell("pivot")
         with self.measuring() as made:
             pixels = torch.stack([s.pixels for s in sources]).to(self.backbone.device)
             z_0 = self.backbone.encode_image(pixels * 2 - 1)
@@ -156,10 +159,15 @@ class Evaluator:
                 outputs.setdefault(task.name, []).append((start.method, way, cost, picture))
         tasks = [(source, task) for source in sources for task in source.tasks]
         stand_ins = self._stand_ins([task for _, task in tasks])
-        return [
-            (task, self._score(task, source, outputs.get(task.name, []), stand_ins.get(task.name)))
-            for source, task in tasks
-        ]
+        self.tell("scores")
+        rows = [self._score(t, source, outputs.get(t.name, []), stand_ins.get(t.name)) for source, t in tasks]
+        return [(t, Record(found, self.problems[t.name])) for (_, t), found in zip(tasks, rows, strict=True)]
+
+    def _note(self, task: Task, problem: str) -> None:
+        """Remember what is wrong with a task, once."""
+        said = f"{task.name}: {problem}"
+        if said not in self.problems[task.name]:
+            self.problems[task.name].append(said)
 
     def _starts(
         self, sources: Sequence[Source], pivot: Tensor, cond: TextEmbedding, shared: Cost
@@ -169,6 +177,7 @@ class Evaluator:
         for method in self.settings.methods:
             noise, null = pivot[0], [cond if method == "negative_prompt" else empty]
             walk: Tensor | None = pivot if method == "direct" else None
+            self.tell(f"{method} {RECONSTRUCTION}")
             with self.measuring() as made:
                 if method == "generated":
                     noise = self._noise([s.tasks[0].name for s in sources], self.settings.seed, pivot[0])
@@ -176,8 +185,8 @@ class Evaluator:
                     try:
                         null, walk = self._learn(pivot, cond)
                     except NonFiniteLoss as error:
-                        names = [task.name for source in sources for task in source.tasks]
-                        self.problems.append(f"{', '.join(names)}: null_text: {error}; left out")
+                        for task in (task for source in sources for task in source.tasks):
+                            self._note(task, f"null_text: {error}; left out")
                         continue
             reached = made[0].share(len(sources)) + (Cost() if method == "generated" else shared)
             with self.measuring() as walked:
@@ -198,6 +207,7 @@ class Evaluator:
             self.inversion,
             lambda p: OPTIMIZERS[model.optimizer](p, lr=model.learning_rate),
         ):
+            self.tell(f"null_text, timestep {len(walk)} of {self.inversion.steps}")
             null.append(start.with_sequence(sequence))
             walk.append(record.z)
         return null, torch.stack(walk)
@@ -226,6 +236,7 @@ class Evaluator:
 
     def _plain(self, start: Start, sources: Sequence[Source]) -> Iterator[tuple[Task, str, Cost, Tensor]]:
         """The target prompts under the method's null text, all tasks in one batch."""
+        self.tell(f"{start.method} plain")
         tasks = [(i, task) for i, source in enumerate(sources) for task in source.tasks]
         rows = torch.tensor([i for i, _ in tasks], device=start.noise.device)
         with self.measuring() as made:
@@ -243,6 +254,7 @@ class Evaluator:
         for i, source in enumerate(sources):
             inversion = self._inversion(start, i, source)
             for task in source.tasks:
+                self.tell(f"{start.method} {way}")
                 wanted = self._published(task) if way == "prompt_to_prompt" else Edit(task.target_prompt)
                 try:
                     with self.measuring() as made:
@@ -254,7 +266,7 @@ class Evaluator:
                             walk=start.walk[:, i : i + 1],
                         )
                 except UserError as error:
-                    self.problems.append(f"{task.name}: {start.method} {way}: {error}; left out")
+                    self._note(task, f"{start.method} {way}: {error}; left out")
                     continue
                 yield task, way, start.cost + start.walk_cost + made[0], as_saved(edited.results[0].picture)
 
@@ -284,8 +296,7 @@ class Evaluator:
             prompts = (task.prompt, task.target_prompt)
             for word, prompt in zip(words, prompts, strict=True):
                 if not has_word(tokenize(self.backbone.tokenizer, prompt), word):
-                    said = f"{task.name}: its blend word {word!r} is not in {prompt!r}; kept, without a blend"
-                    self.problems += [] if said in self.problems else [said]
+                    self._note(task, f"its blend word {word!r} is not in {prompt!r}; kept, without a blend")
                     words = None
         return Edit(
             task.target_prompt,

@@ -1,7 +1,8 @@
 """What a benchmark leaves: one record a picture while it runs, tables at the end.
 
 OUTPUT/choices.json            everything the numbers depend on; another run with other choices is refused
-OUTPUT/pictures/NAME.json      the scores of one edit, written when all its pictures are; never done twice
+OUTPUT/pictures/NAME.json      the scores of one edit and what was wrong with it, written when all its pictures are;
+                               never done twice
 OUTPUT/pictures/NAME/*.png     source, truth, and one picture a method and way of editing
 OUTPUT/results.csv .json .md   a row a picture, edit and method; summary; tables to read
 """
@@ -64,7 +65,7 @@ class Row:
     picture: str
     edit_type: str
     method: str
-    editing: str  # "reconstruction", "plain" or "prompt_to_prompt"
+    editing: str  # "reconstruction", or one of `evaluation_settings.WAYS`
     seconds: float  # from the picture to this output, inversion included
     unet_evaluations: float  # forward and backward passes on the way, a picture's share of its batch
     scores: dict[str, float]
@@ -74,6 +75,14 @@ class Row:
         if name in ("seconds", "unet_evaluations"):
             return float(getattr(self, name))
         return self.scores.get(name)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that came of one edit."""
+
+    rows: list[Row]
+    problems: list[str]  # each begins with the edit's name
 
 
 @dataclass(frozen=True)
@@ -152,16 +161,17 @@ class Store:
         else:
             write_atomically(path, lambda p: _write(p, json.dumps(wanted, indent=2) + "\n"))
 
-    def rows(self, name: str) -> list[Row] | None:
-        """The finished rows of one edit, or None where there are none yet (or a damaged record)."""
+    def record(self, name: str) -> Record | None:
+        """What came of one edit, or None where it is not finished (or its record is damaged)."""
         try:
-            return [Row(**row) for row in json.loads((self.pictures / f"{name}.json").read_text())]
-        except (OSError, ValueError, TypeError):
+            found = json.loads((self.pictures / f"{name}.json").read_text())
+            return Record([Row(**row) for row in found["rows"]], [str(p) for p in found["problems"]])
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def add(self, name: str, rows: Sequence[Row]) -> None:
+    def add(self, name: str, record: Record) -> None:
         """Record an edit as finished."""
-        text = json.dumps([asdict(row) for row in rows], indent=1)
+        text = json.dumps(asdict(record), indent=1)
         write_atomically(self.pictures / f"{name}.json", lambda p: _write(p, text + "\n"))
 
     def picture(self, name: str, what: str) -> Path:
