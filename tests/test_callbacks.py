@@ -370,14 +370,23 @@ def test_the_bar_moves_with_every_inner_step(room, tiny_sd, monkeypatch):
     seen = shown(tiny_sd, monkeypatch, Terminal(), seconds_between=0)
     assert [(i, j) for i, j, *_ in seen] == [(i, j) for i in range(T) for j in range(N)]
     for i, j, loss, text in seen:
-        assert f"timestep {i + 1}/{T}, inner {j + 1}/{N}, loss {loss:.1e}" in text
+        assert f"timestep {i + 1}/{T}, inner {j}/{N}, loss {loss:.1e}" in text
         assert f"sheep 1/1: {i / T:4.0%}|" in text  # the bar itself counts the timesteps that are done
+
+
+def test_the_last_line_on_a_terminal_is_what_to_type_next(room, tiny_sd, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert fit(tiny_sd) == 0
+    *_, bar, last = terminal.getvalue().splitlines()
+    assert "100%|" in bar and last.startswith("sheep at ") and "--inversion" in last
 
 
 def test_the_bar_reads_few_losses_and_none_where_nobody_sees_it(room, tiny_sd, monkeypatch):
     with monkeypatch.context() as on_terminal:
         seen = shown(tiny_sd, on_terminal, Terminal(), seconds_between=1000)
-    told = [(i, j) for i, j, _, text in seen if f"timestep {i + 1}/{T}, inner {j + 1}/{N}, loss" in text]
+    told = [(i, j) for i, j, _, text in seen if f"timestep {i + 1}/{T}, inner {j}/{N}, loss" in text]
     assert told == [(0, 0)]
     assert shown(tiny_sd, monkeypatch, io.StringIO(), seconds_between=0) == ["nobody"] * T
 

@@ -464,9 +464,9 @@ class Progress(ProgressBar):
             self._bar.set_postfix_str(f"{self._timestep}, pivot")
 
     def _show_inner(self, j: int, losses: Tensor) -> None:
-        """An inner step and the loss before it; seldom, for to read the loss is to wait for the device."""
+        """The inner steps taken so far and their loss; seldom, for to read the loss is to wait for the device."""
         if time.monotonic() - self._shown >= SECONDS_BETWEEN_INNER:
-            self._say(j + 1, losses)
+            self._say(j, losses)
             self._bar.refresh()
             self._shown = time.monotonic()
 

@@ -161,9 +161,10 @@ class FitCLI(LightningCLI):
         if fit.trainer.logger in (None, True):
             run = run_of(Path(fit.ckpt_path)) if fit.ckpt_path else None
             kwargs["logger"] = RunFolder(Path(fit.trainer.default_root_dir or "."), run)
-        ours: list[Callback] = [Artifacts()]
+        ours: list[Callback] = []
         if fit.trainer.enable_progress_bar is not False:
-            ours.append(Progress())
+            ours.append(Progress())  # first, so that the bar is closed when the last line is printed
+        ours.append(Artifacts())
         if fit.trainer.enable_checkpointing is not False:
             ours.append(Checkpointer())
         kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *ours]
