@@ -16,6 +16,7 @@ from nulltext.benchmark_tasks import read_picture
 from nulltext.cli import find_config, main
 from nulltext.errors import UserError
 from nulltext.evaluation import evaluate, gather_sources, load_backbone, open_benchmark
+from nulltext.evaluation_figures import contact_sheet
 from nulltext.evaluation_methods import OPTIMIZERS, Evaluator, as_saved
 from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
 from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
@@ -266,6 +267,19 @@ def test_tables_say_mean_deviation_nans_reasons_and_choices(tmp_path):
     assert cell == {"mean": 0.5, "std": pytest.approx(0.35355, abs=1e-5), "n": 2, "nan": 1}
     lines = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert len(lines) == 6 and lines[2]["ssim"] == "nan" and lines[0]["seconds"] == "1.5"
+
+
+def test_a_contact_sheet_has_a_column_a_method_and_a_row_a_way(finished):
+    results, store = finished
+    rows = [row for row in results.rows if row.edit_type == "6_change_attribute_color"]
+    sheet = contact_sheet(store, rows, tile=32)
+    assert sheet.size == (100 + (1 + len(METHODS)) * 34, 14 + 2 * (len(WAYS) * 34 + 8))
+    column, row = METHODS.index("null_text"), WAYS.index("default")
+    for y, name in enumerate(dict.fromkeys(row.picture for row in rows)):
+        corner = (100 + (1 + column) * 34, 14 + y * (len(WAYS) * 34 + 8) + row * 34)
+        tile = sheet.crop((*corner, corner[0] + 32, corner[1] + 32))
+        with Image.open(store.picture(name, "null_text-default")) as picture:
+            assert tile.tobytes() == picture.tobytes()
 
 
 # ------------------------------------------------------------------------------------------------ the command

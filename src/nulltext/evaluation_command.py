@@ -92,9 +92,15 @@ class Progress:
     def __call__(self, done: int, total: int, doing: str) -> None:
         """Show that so many edits of so many are done, and what is being done with the next."""
         if self.bar is None:
-            self.bar = tqdm(total=total, initial=done, unit="edit", desc="benchmark", dynamic_ncols=True)
-        self.bar.set_postfix_str(doing, refresh=sys.stderr.isatty())  # a log has a line a batch
-        self.bar.update(done - self.bar.n)
+            # smoothing 0: edits come a batch at once, and the last moment's speed says nothing
+            self.bar = tqdm(
+                total=total, initial=done, unit="edit", desc="benchmark", dynamic_ncols=True, smoothing=0
+            )
+        self.bar.set_postfix_str(doing, refresh=False)
+        if done > self.bar.n:
+            self.bar.update(done - self.bar.n)
+        elif sys.stderr.isatty():  # a log has a line a batch
+            self.bar.refresh()
 
     def close(self) -> None:
         """Leave the bar as it stands."""

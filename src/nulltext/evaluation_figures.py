@@ -12,8 +12,11 @@ from PIL import Image, ImageDraw
 from nulltext.evaluation_results import RECONSTRUCTION, TITLES, Results, Row, Store
 from nulltext.files import write_atomically
 
-SHEET_ROWS = 8
+SHEET_PICTURES = 8
 """Pictures of one type on its contact sheet, at most."""
+
+GAP = 2
+"""Pixels between the tiles of a contact sheet."""
 
 BOX_METRICS = (
     "background_psnr",
@@ -26,32 +29,42 @@ BOX_METRICS = (
 
 
 def contact_sheet(store: Store, rows: Sequence[Row], tile: int = 128) -> Image.Image:
-    """A row a picture: source, true answer where known, then each way of editing by every method.
+    """A block a picture: source and true answer (where known), then a column a method and a row a way of editing.
 
     Args:
         store: Where the pictures lie.
         rows: The rows of one edit type.
         tile: Side of one picture on the sheet in pixels.
     """
-    names = list(dict.fromkeys(row.picture for row in rows))[:SHEET_ROWS]
+    names = list(dict.fromkeys(row.picture for row in rows))[:SHEET_PICTURES]
     ways = list(dict.fromkeys(row.editing for row in rows))
-    outputs = sorted(dict.fromkeys((row.editing, row.method) for row in rows), key=lambda o: ways.index(o[0]))
-    columns = ["source", "truth", *(f"{method}-{editing}" for editing, method in outputs)]
-    columns = [c for c in columns if any(store.picture(n, c).is_file() for n in names)]
-    head = 28
-    sheet = Image.new("RGB", (len(columns) * (tile + 2), head + len(names) * (tile + 2)), "white")
+    givens = [c for c in ("source", "truth") if any(store.picture(name, c).is_file() for name in names)]
+    columns = [*givens, *dict.fromkeys(row.method for row in rows)]
+    head, margin, step = 14, 100, tile + GAP
+    block = len(ways) * step + 8
+    sheet = Image.new("RGB", (margin + len(columns) * step, head + len(names) * block), "white")
     pen = ImageDraw.Draw(sheet)
     for x, column in enumerate(columns):
-        method, _, editing = column.partition("-")
-        pen.text((x * (tile + 2) + 2, 1), method, fill="black")
-        pen.text((x * (tile + 2) + 2, 13), editing, fill=(110, 110, 110))
-        for y, name in enumerate(names):
-            path = store.picture(name, column)
-            if path.is_file():
-                with Image.open(path) as picture:
-                    way = Image.Resampling.NEAREST if picture.width < tile else Image.Resampling.BOX
-                    sheet.paste(picture.resize((tile, tile), way), (x * (tile + 2), head + y * (tile + 2)))
+        pen.text((margin + x * step + 2, 1), column, fill="black")
+    for y, name in enumerate(names):
+        for z, way in enumerate(ways):
+            top = head + y * block + z * step
+            pen.text((2, top + 2), way, fill="black")
+            pen.text((2, top + 14), name[:16], fill=(110, 110, 110))
+            for x, column in enumerate(columns):
+                if column not in givens:
+                    _paste(sheet, store.picture(name, f"{column}-{way}"), (margin + x * step, top), tile)
+                elif z == 0:
+                    _paste(sheet, store.picture(name, column), (margin + x * step, top), tile)
     return sheet
+
+
+def _paste(sheet: Image.Image, path: Path, corner: tuple[int, int], tile: int) -> None:
+    """Put a stored picture on a sheet, if it is there."""
+    if path.is_file():
+        with Image.open(path) as picture:
+            way = Image.Resampling.NEAREST if picture.width < tile else Image.Resampling.BOX
+            sheet.paste(picture.resize((tile, tile), way), corner)
 
 
 def box_plot(results: Results, rows: Sequence[Row], title: str, path: Path) -> bool:
