@@ -27,8 +27,11 @@ PROBED_TIMESTEPS = (400, 750)
 GENEROUS = 0.8
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
-VISIBLE = 0.1
-"""How far a pixel, in [-1, 1], must move to be the edit's; half of it is not seen at all, between them it is mixed."""
+VISIBLE = 0.2
+"""How far a pixel, in [-1, 1], must move to be the edit's; up to half of it the picture's stays, between them is mixed.
+
+Higher, and more of the picture stays, but outlines of what was there shine through what took its place.
+"""
 
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts ask for the same picture."""
@@ -147,8 +150,9 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
         mask: Where the edit may act (h, w) over the latents.
     """
     size = (picture.shape[-2], picture.shape[-1])
-    near = size[0] // mask.shape[0] // 2 * 2 + 1  # the pixels of one latent, and odd
-    moved = _smooth(_pool((edited - unedited).abs().amax(0), near))
+    moved = _smooth(
+        (edited - unedited).abs().amax(0), (size[0] // mask.shape[0] - 1) | 1
+    )  # about a latent's pixels
     seen = (2 * moved / VISIBLE - 1).clamp(0, 1)
     allowed = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
     return torch.lerp(picture, edited, allowed * seen)
@@ -217,9 +221,10 @@ def otsu_threshold(values: Tensor) -> float:
     return float((torch.argmax(below * above * gap.square()) + 1) / 64)
 
 
-def _smooth(values: Tensor) -> Tensor:
-    """The mean over 3 x 3 neighbours (h, w); the border repeats."""
-    return F.avg_pool2d(F.pad(values[None, None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0, 0]
+def _smooth(values: Tensor, side: int = 3) -> Tensor:
+    """The mean over side x side neighbours (h, w), side odd; the border repeats."""
+    padded = F.pad(values[None, None], (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, side, stride=1)[0, 0]
 
 
 def _pool(values: Tensor, side: int) -> Tensor:
