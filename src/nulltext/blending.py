@@ -24,7 +24,7 @@ PROBES = 6
 PROBED_TIMESTEPS = (400, 750)
 """Between them layout and shapes are decided: earlier all is noise, later only texture is left."""
 
-GENEROUS = 0.8
+GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
 VISIBLE = 0.2

@@ -78,7 +78,7 @@ class Edit:
 
     prompt: str
     kind: Kind = "auto"
-    cross_replace: Window | Mapping[str, Window] = 0.8
+    cross_replace: Window | Mapping[str, Window] = 0.4
     self_replace: Window = 0.4
     equalizer: Mapping[str, float] = field(default_factory=dict)
     local_blend: str | Sequence[str] | None = AUTO
