@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from nulltext.backbone import check_model
 from nulltext.callbacks import Artifacts, Checkpointer, Curves, Progress, closing
 from nulltext.checkpoints import choose_checkpoint, read_checkpoint
 from nulltext.data import PictureData
@@ -174,8 +175,9 @@ class FitCLI(LightningCLI):
             raise UserError(f"the trainer cannot be made: {error}") from error
 
     def fit(self, **kwargs: Any) -> None:
-        """Runs, and says how to go on where it was stopped."""
+        """Runs, and says how to go on where it was stopped; a model that is not there leaves no run folder."""
         checkpoint = kwargs["ckpt_path"] = self._own_checkpoint(kwargs.get("ckpt_path"))
+        check_model(self.model.pretrained, variant=self.model.loading["variant"])
         try:
             self.trainer.fit(**kwargs, weights_only=True)
         except SIGTERMException:

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nulltext.backbone import Backbone, TextEmbedding, check_model
+from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.errors import UserError
 from nulltext.inversion import (
     Inversion,
@@ -160,7 +160,6 @@ class NullTextInversion(LightningModule):
         """Loads the model; never in ``__init__``, where every argument error would cost a model load."""
         if hasattr(self, "backbone"):
             return
-        check_model(self.pretrained, variant=self.loading["variant"])
         self.backbone = Backbone.from_pretrained(
             self.pretrained,
             precision=str(self.trainer.precision),
