@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import device_words, measure_apart, median_seconds, peak_bytes
+from measuring import device_words, measure_apart, median_seconds
 from methods import DEFAULT, Outcome, run_ours
 from subjects import PHOTOGRAPHS, Subject, pictures_of, subject_of
 from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.errors import UserError
+from nulltext.memory import peak_memory
 
 
 @dataclass
@@ -68,7 +69,7 @@ def measure_batch(options: argparse.Namespace, name: str) -> tuple[Batch, dict[s
     evaluations = (backbone.forwards + backbone.backwards) / options.repeats
     n = len(subjects)
     found = Batch(
-        size, n, seconds / n, evaluations / n, peak_bytes(backbone.device), device_words(backbone.device)
+        size, n, seconds / n, evaluations / n, peak_memory(backbone.device), device_words(backbone.device)
     )
     learned = {
         "null": torch.cat([o.null for o in outcomes], dim=1),

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import device_words, measure_apart, median_seconds, peak_bytes
+from measuring import device_words, measure_apart, median_seconds
 from methods import run_ours
 from subjects import drawn_pictures, photographs, subject_of
 from torch import Tensor
 
 from nulltext.backbone import Backbone
+from nulltext.memory import peak_memory
 
 BASE = "base"
 LAWS = {  # T, pictures one after the other, side in the model's own
@@ -65,7 +66,7 @@ def measure_law(options: argparse.Namespace, name: str) -> tuple[Law, dict[str, 
 
     seconds = median_seconds(backbone.device, work, options.repeats)
     counts = (count / options.repeats for count in (backbone.forwards, backbone.backwards))
-    peak, device = peak_bytes(backbone.device), device_words(backbone.device)
+    peak, device = peak_memory(backbone.device), device_words(backbone.device)
     return Law(name, steps, number, side, seconds, *counts, forward_seconds, peak, device), {}
 
 

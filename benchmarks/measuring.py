@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,14 +33,6 @@ def stopwatch(device: torch.device) -> Callable[[], float]:
         return start.elapsed_time(end) / 1000
 
     return stop
-
-
-def peak_bytes(device: torch.device) -> int:
-    """The most memory so far: of the device on CUDA, of this process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def device_words(device: torch.device) -> str:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import device_words, measure_apart, median_seconds, peak_bytes, stopwatch
+from measuring import device_words, measure_apart, median_seconds, stopwatch
 from methods import DEFAULT, PAPER
 from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.errors import UserError
 from nulltext.inversion import InversionSettings
+from nulltext.memory import peak_memory
 
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
@@ -122,7 +123,7 @@ def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[s
     gradient(z, text)
     works = [forward, forward_pair, partial(gradient, z, text)]
     seconds = [median_seconds(backbone.device, work, options.repeats) for work in works]
-    peak = peak_bytes(backbone.device)  # of what an inversion does; the batch of two below is a lead
+    peak = peak_memory(backbone.device)  # of what an inversion does; the batch of two below is a lead
     seconds.append(median_seconds(backbone.device, partial(gradient, pair, both), 1) if frozen else 0.0)
     units = Units(
         name,

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from batches import compare_batches, measure_batch, sizes
 from laws import LAWS, compare_laws, measure_law
-from measuring import device_words, measure_apart, peak_bytes, stopwatch
+from measuring import device_words, measure_apart, stopwatch
 from methods import METHODS, SLOW, TITLES
 from shapes import SHAPES, UNETS, compare_shapes, measure_shape
 from subjects import check_installed, pictures_of, psnr, subject_of
@@ -35,6 +35,7 @@ from torch import Tensor
 from nulltext.backbone import Backbone
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
+from nulltext.memory import peak_memory
 
 
 @dataclass
@@ -78,7 +79,7 @@ def measure(options: argparse.Namespace, method: str) -> tuple[Report, dict[str,
         report.psnr.append(psnr(ours, vae))
         report.latent_error.append(float((outcome.z_0 - subject.z_0).square().mean()))
         learned += [] if outcome.null is None else [outcome.null]
-    report.peak_bytes = peak_bytes(backbone.device)
+    report.peak_bytes = peak_memory(backbone.device)
     return report, {"null": torch.cat(learned, dim=1)} if learned else {}
 
 

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import resource
 import shlex
 import sys
 import time
@@ -31,6 +30,7 @@ from nulltext.checkpoints import rank_checkpoint
 from nulltext.farmyard.scene import ANIMALS
 from nulltext.files import alone, write_atomically
 from nulltext.inversion import StepRecord
+from nulltext.memory import peak_memory
 from nulltext.metrics import psnr, ssim
 from nulltext.module import NullTextInversion, Result, seconds_since
 from nulltext.pictures import to_image
@@ -173,14 +173,6 @@ def measure(result: Result, module: NullTextInversion, history: History, b: int)
         "source_sha256": result.picture.sha256,
     }
     return numbers
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most memory used so far, in bytes: of the process on the CPU, of torch's allocations on CUDA."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def write_result(folder: Path, result: Result, numbers: dict[str, Any], history: History, b: int) -> None:

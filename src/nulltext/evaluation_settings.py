@@ -38,7 +38,7 @@ class ModelSettings(InversionSettings):
         early_stop_loss: Timestep i's inner loop ends below early_stop_loss + early_stop_growth * i; 0 never.
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
         fresh_guided_step: Ask the network again for the step after the inner loop, as the paper's code does; without,
-            what it said last is used, which saves two evaluations a timestep.
+            what it said last is used, which saves one or two evaluations a timestep.
     """
 
     pretrained: str = "farmyard"

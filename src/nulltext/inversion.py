@@ -55,9 +55,7 @@ class InversionSettings:
         0.0  # end after the step whose loss was below early_stop_loss + growth * i; 0 never
     )
     early_stop_growth: float = 0.0
-    fresh_guided_step: bool = (
-        False  # ask the network again for the step that follows the inner loop (paper's code)
-    )
+    fresh_guided_step: bool = False  # ask the network again for the step after the inner loop (paper's code)
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense, each with what to type instead."""

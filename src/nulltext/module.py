@@ -91,7 +91,7 @@ class NullTextInversion(LightningModule):
         early_stop_loss: Timestep i ends after a loss below early_stop_loss + early_stop_growth * i; 0 never.
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
         fresh_guided_step: Ask the network again for the step after the inner loop, as the paper's code does; without,
-            what it said last is used, which saves two evaluations a timestep.
+            what it said last is used, which saves one or two evaluations a timestep.
         init: An inversion.safetensors of the same picture to go on from: more inner steps, another guidance.
         variant: Which weight files to take, such as fp16.
         gradient_checkpointing: Less memory, a third more time.
