@@ -31,7 +31,8 @@ from methods import DEFAULT, PAPER, PAPER_OPTIMIZER
 from torch import Tensor
 
 from nulltext.backbone import Backbone
-from nulltext.editing import Edit, edit
+from nulltext.editing import edit
+from nulltext.editing_options import Edit
 from nulltext.errors import UserError
 from nulltext.farmyard import scene as farm
 from nulltext.farmyard.drawing import changed_pixels, draw
@@ -60,6 +61,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "replace or refine, mask found": {"keep_pixels": False},
     "plain, mask found, pixels kept": {"kind": "plain"},
     "replace or refine, mask found, pixels kept (default)": {},
+    "the default at w = 3": {"guidance_scale": 3.0},
+    "the default at w = 1": {"guidance_scale": 1.0},
 }
 RECIPES = {"default": (DEFAULT, default_optimizer), "paper": (PAPER, PAPER_OPTIMIZER)}
 """How the scenes are inverted."""

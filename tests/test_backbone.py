@@ -106,6 +106,18 @@ def test_an_unknown_word_is_named_once(tiny_sd: Path, tmp_path: Path) -> None:
     assert len(warned) == 1
 
 
+def test_a_model_says_which_guidance_suits_its_masked_edits(tiny_sd: Path, tmp_path: Path) -> None:
+    folder = _copy(tiny_sd, tmp_path)
+    assert Backbone.from_pretrained(str(folder)).masked_guidance == 3
+    assert Backbone.from_pretrained().masked_guidance == 1.5  # the farmyard's, by its table of edits
+    (folder / "editing.json").write_text('{"masked_guidance": 2}')
+    assert Backbone.from_pretrained(str(folder)).masked_guidance == 2
+    for wrong in ("", "[2]", "{}", '{"masked_guidance": -1}', '{"masked_guidance": "much"}'):
+        (folder / "editing.json").write_text(wrong)
+        with pytest.raises(UserError, match=r"editing\.json must hold"):
+            Backbone.from_pretrained(str(folder))
+
+
 def test_rows_of_text_can_be_taken_joined_and_repeated() -> None:
     text = TextEmbedding(torch.randn(2, 3, 4), torch.randn(2, 5), torch.randn(2, 6))
     joined = TextEmbedding.cat([text[:1], text[1:]])

@@ -16,7 +16,8 @@ from nulltext.blending import (
     probe_steps,
     word_mask,
 )
-from nulltext.editing import Edit, edit, row_control
+from nulltext.editing import edit, row_control
+from nulltext.editing_options import Edit
 from nulltext.errors import UserError
 from nulltext.inversion import Inversion, InversionSettings, ddim_invert, describe, optimise, reconstruct
 
@@ -123,6 +124,20 @@ def test_an_edit_keeps_the_pixels_where_it_may_not_act_or_changes_nothing():
     assert torch.equal(kept[:, :, 18:], picture[:, :, 18:])  # outside the mask
     assert torch.equal(kept[:, 20:], picture[:, 20:])  # nothing changed there
     assert torch.equal(kept[:, :16, :14], edited[:, :16, :14])
+
+
+def test_blur_is_not_seen_but_a_faint_change_of_a_wide_patch_is():
+    picture = torch.zeros(3, 64, 64)
+    blur = 0.2 * (-1.0) ** (
+        torch.arange(64)[:, None] + torch.arange(64)
+    )  # 0.2 up and down, nothing in the mean
+    mask = torch.ones(16, 16)
+    assert torch.equal(keep_pixels(picture, picture + blur, picture, mask), picture)
+    faint = torch.zeros(64, 64)
+    faint[:32] = 0.2
+    kept = keep_pixels(picture, picture + faint, picture, mask)
+    assert torch.equal(kept[:, :28], faint[:28].expand(3, -1, -1))
+    assert torch.equal(kept[:, 36:], picture[:, 36:])
 
 
 def test_the_picture_itself_stays_outside_the_mask(sd):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ from nulltext.farmyard import weights as farmyard
 
 FAMILIES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+EDITING = "editing.json"
+"""A file that may lie in a model's folder, ``{"masked_guidance": 1.5}``: the guidance that suits edits under a mask."""
+MASKED_GUIDANCE = 3.0
+"""The guidance of an edit under a mask with a model that does not say what suits it."""
 OPTIONAL_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
 LIBRARIES = ("diffusers", "transformers")  # whose classes a model may be made of
 WEIGHTLESS_PARTS = {"scheduler", "tokenizer", "tokenizer_2"}
@@ -93,6 +98,7 @@ class Backbone:
         self.default_size: int = self.unet.config.sample_size * self.vae_scale_factor
         self.max_length: int = self.tokenizer.model_max_length
         self.known_words: frozenset[str] | None = None
+        self.masked_guidance = MASKED_GUIDANCE
         self.warned_of: set[str] = set()
         self.offload = offload
         self.forwards = 0
@@ -133,6 +139,7 @@ class Backbone:
                 f"precision {precision!r} is not one of {', '.join(DTYPES)}; use bf16-mixed to go faster"
             )
         folder = check_model(pretrained, variant=variant)
+        masked_guidance = _masked_guidance(folder)
         pipe = _load_pipeline(folder, DTYPES[precision], variant)
         if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
             raise UserError(
@@ -151,6 +158,7 @@ class Backbone:
         backbone = cls(pipe, pretrained, _fingerprint(folder, variant), offload=offload)
         if (folder / farmyard.VOCABULARY).is_file():
             backbone.known_words = farmyard.known_words(folder)
+        backbone.masked_guidance = masked_guidance
         return backbone.to(device)
 
     @property
@@ -352,6 +360,20 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder}/model_index.json cannot be read ({error}); download the model again"
         ) from None
+
+
+def _masked_guidance(folder: Path) -> float:
+    """What the model's own ``editing.json`` says suits it, if it has one."""
+    path = folder / EDITING
+    if not path.is_file():
+        return MASKED_GUIDANCE
+    try:
+        guidance = float(json.loads(path.read_text(encoding="utf-8"))["masked_guidance"])
+    except (OSError, ValueError, TypeError, KeyError):
+        guidance = math.nan
+    if not 0 <= guidance < math.inf:
+        raise UserError(f'{path} must hold {{"masked_guidance": 1.5}} or another number from 0; or remove it')
+    return guidance
 
 
 def _check_weights(part: Path, pretrained: str) -> None:

@@ -27,9 +27,11 @@ PROBED_TIMESTEPS = (400, 750)
 GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
-VISIBLE = 0.2
-"""How far a pixel, in [-1, 1], must move to be the edit's; up to half of it the picture's stays, between them is mixed.
+VISIBLE = ((2.0, 0.15), (1.0, 0.3))
+"""Patches, as (their side in latents, how far they must move in the mean, in [-1, 1], to be the edit's).
 
+Up to half of it the picture's pixels stay, between them is mixed. Signed differences are averaged, so that what the
+VAE gets wrong here one way and there the other cancels out: a faint change of the whole sky is seen, blur is not.
 Higher, and more of the picture stays, but outlines of what was there shine through what took its place.
 """
 
@@ -148,12 +150,15 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
         edited: The decoded edit (3, H, W).
         unedited: The decoded reconstruction (3, H, W).
         mask: Where the edit may act (h, w) over the latents.
+
+    Returns:
+        (3, H, W).
     """
-    size = (picture.shape[-2], picture.shape[-1])
-    moved = _smooth(
-        (edited - unedited).abs().amax(0), (size[0] // mask.shape[0] - 1) | 1
-    )  # about a latent's pixels
-    seen = (2 * moved / VISIBLE - 1).clamp(0, 1)
+    size, latent = (picture.shape[-2], picture.shape[-1]), picture.shape[-2] // mask.shape[0]
+    seen = torch.zeros(size)
+    for side, visible in VISIBLE:
+        patches = _smooth(edited - unedited, (int(side * latent) - 1) | 1)
+        seen = torch.maximum(seen, (2 * patches.abs().amax(0) / visible - 1).clamp(0, 1))
     allowed = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
     return torch.lerp(picture, edited, allowed * seen)
 
@@ -222,9 +227,10 @@ def otsu_threshold(values: Tensor) -> float:
 
 
 def _smooth(values: Tensor, side: int = 3) -> Tensor:
-    """The mean over side x side neighbours (h, w), side odd; the border repeats."""
-    padded = F.pad(values[None, None], (side // 2,) * 4, mode="replicate")
-    return F.avg_pool2d(padded, side, stride=1)[0, 0]
+    """The mean over side x side neighbours (..., h, w), side odd; the border repeats."""
+    planes = values.reshape(1, -1, *values.shape[-2:])
+    padded = F.pad(planes, (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, side, stride=1).reshape(values.shape)
 
 
 def _pool(values: Tensor, side: int) -> Tensor:

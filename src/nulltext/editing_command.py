@@ -18,8 +18,9 @@ from torch import Tensor
 
 from nulltext import __version__
 from nulltext.backbone import Backbone
-from nulltext.editing import Edit, Edited, EditResult, Kind, Method, Null, edit
+from nulltext.editing import Edited, EditResult, Method, edit
 from nulltext.editing_figures import grid, heat_over, strip
+from nulltext.editing_options import Edit, Kind, Null
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
 from nulltext.inversion import Inversion
@@ -94,7 +95,8 @@ def edit_command(
         max_pool: By how much the mask grows: 1 not at all, 3 one latent pixel.
         start: Share of the steps after which the picture is kept outside the mask.
         keep_pixels: Under a mask the picture's own pixels stay wherever the edit changes nothing to see.
-        guidance_scale: Weight w of the prompt; 3 under a mask, the inversion's own without.
+        guidance_scale: Weight w of the prompt; by default what suits the model under a mask (farmyard 1.5, others
+            3), the inversion's own without.
         null: The null text of the edit: learned, empty, or auto: empty under a mask, learned without.
         seed: Draws other noise inside the mask: another hat on the same head.
         compat: Copy the reference code where its errors change the result.

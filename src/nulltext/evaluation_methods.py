@@ -35,7 +35,8 @@ from nulltext.alignment import has_word, tokenize
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.benchmark_tasks import Task, read_mask, read_picture
 from nulltext.ddim import Schedule, ddim_step
-from nulltext.editing import Edit, edit
+from nulltext.editing import edit
+from nulltext.editing_options import Edit
 from nulltext.errors import UserError
 from nulltext.evaluation_results import RECONSTRUCTION, Record, Row, Store
 from nulltext.evaluation_settings import InnerOptimizer, Method, Settings, Way
