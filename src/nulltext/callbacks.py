@@ -342,6 +342,8 @@ class Curves(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The settings with the fidelity they reached."""
+        from torch.utils.tensorboard.summary import hparams
+
         assert isinstance(pl_module, NullTextInversion)
         rows = read_rows(run_folder(trainer) / METRICS)
         if rows and trainer.is_global_zero:
@@ -352,7 +354,11 @@ class Curves(Callback):
             plain = {
                 key: value for key, value in pl_module.hparams.items() if isinstance(value, int | float | str)
             }
-            self._writer.add_hparams(plain, means, run_name=".")
+            for summary in hparams(plain, means):  # not add_hparams: it opens a second file, and loses it in silence
+                self._writer.file_writer.add_summary(summary)
+            for tag, mean in means.items():
+                self._writer.add_scalar(tag, mean)
+            self._writer.flush()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the file."""
