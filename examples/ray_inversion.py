@@ -5,29 +5,39 @@ r"""Inverts the pictures of a manifest on a Ray cluster, beyond what one machine
     python examples/ray_inversion.py farm/metadata.jsonl --workers 8 --num_gpus 1 --precision bf16-mixed \
         --pretrained stable-diffusion-v1-5/stable-diffusion-v1-5
 
-Each worker holds the model once and inverts one picture after another; nothing crosses between them but the manifest's
-rows. What is in the output folder already, by content and settings, is not done again, so the same command goes on
-where a cluster was taken away. A picture that cannot be used becomes a row with its reason.
+It joins the cluster that RAY_ADDRESS or ``ray start`` names, else it starts Ray on this machine alone. Each worker
+holds the model once and inverts one picture after another; nothing crosses between them but the manifest's rows. What
+is in the output folder already, by content and settings, is not done again, so the same command goes on where a
+cluster was taken away. A picture that cannot be used becomes a row of results.jsonl with its reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from nulltext.backbone import Backbone
+import torch
+
+from nulltext.artifact import read_facts
+from nulltext.backbone import Backbone, check_model
 from nulltext.data import unique_names
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
-from nulltext.finished import is_finished, will_say
+from nulltext.finished import ARTIFACT, is_finished, will_say
 from nulltext.inversion import InversionSettings, invert
-from nulltext.pictures import read_picture
+from nulltext.pictures import Picture, read_picture
 from nulltext.prompts import read_metadata
+
+PICTURES_A_BLOCK = 64  # at most: what a worker that dies lets another begin again
+BLOCKS_A_WORKER = 8  # at least, so that no worker is left with the last long one
 
 
 class Inverter:
@@ -49,31 +59,72 @@ class Inverter:
         self.settings = InversionSettings(**settings)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Inverts each row (path, name, prompt); gives name, psnr in dB, seconds and what went wrong."""
+        """Inverts each row (path, name, prompt); gives name, folder, psnr in dB, seconds and what went wrong."""
         rows = [self.row(*row) for row in zip(batch["path"], batch["name"], batch["prompt"], strict=True)]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     def row(self, path: str, name: str, prompt: str) -> dict[str, Any]:
         """One picture, as a row of the results."""
-        started, psnr, reason = time.perf_counter(), float("nan"), ""
+        started, psnr, folder, reason = time.perf_counter(), math.nan, "", ""
         try:
-            psnr = self.invert(Path(path), self.out / name / "inversion.safetensors", prompt)
-        except UserError as error:
-            reason = str(error)
-        return {"name": name, "psnr": psnr, "seconds": time.perf_counter() - started, "reason": reason}
+            side, multiple = self.backbone.default_size, self.backbone.vae_scale_factor
+            picture = read_picture(Path(path), prompt=prompt or None, size=side, multiple=multiple)
+            folder = self.folder(name, picture)
+            psnr = self.invert(picture, self.out / folder / ARTIFACT)
+        except (UserError, OSError, torch.OutOfMemoryError) as error:
+            reason = " ".join(str(error).split())
+        seconds = time.perf_counter() - started
+        return {"name": name, "folder": folder, "psnr": psnr, "seconds": seconds, "reason": reason}
 
-    def invert(self, path: Path, artifact: Path, prompt: str) -> float:
-        """Writes the artifact unless it is there; its fidelity in dB, nan where it was there."""
-        side, multiple = self.backbone.default_size, self.backbone.vae_scale_factor
-        picture = read_picture(path, prompt=prompt or None, size=side, multiple=multiple)
+    def folder(self, name: str, picture: Picture) -> str:
+        """Where the picture's inversion goes: to its name, unless another picture of that name lies there."""
+        artifact = self.out / name / ARTIFACT
+        other = artifact.is_file() and said(artifact).get("source_sha256") not in (None, picture.sha256)
+        return f"{name}-{picture.sha256[:8]}" if other else name
+
+    def invert(self, picture: Picture, artifact: Path) -> float:
+        """Writes the artifact unless it is there; its fidelity in dB."""
         facts = will_say(
             self.backbone, self.settings, picture.sha256, picture.prompt, picture.size, picture.crop
         )
         if is_finished(artifact, facts):
-            return float("nan")
+            return float(said(artifact).get("psnr", math.nan))
         inversion = invert(self.backbone, picture, settings=self.settings)
         inversion.save(artifact)
         return inversion.psnr
+
+
+def said(artifact: Path) -> dict[str, Any]:
+    """What an inversion says of itself; nothing where it is damaged."""
+    try:
+        return read_facts(artifact)
+    except UserError:
+        return {}
+
+
+def start_ray(workers: int, num_gpus: float) -> None:
+    """Joins a cluster that is there, else starts one of this machine, with room for the workers.
+
+    Raises:
+        UserError: This machine has too few GPUs. (A cluster may grow, so there Ray waits and says for what.)
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address="auto", logging_level="ERROR")
+        return
+    except ConnectionError:
+        cpus = max(workers, os.cpu_count() or 1)  # a worker that waits for a CPU would wait for ever
+        ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR")
+    there = ray.cluster_resources().get("GPU", 0)
+    if workers * num_gpus > there:
+        ray.shutdown()
+        raise UserError(
+            f"--workers {workers} with --num_gpus {num_gpus:g} each need more than the {there:g} GPUs of this "
+            "machine; take fewer, or set RAY_ADDRESS to a cluster's"
+        )
 
 
 def invert_manifest(
@@ -89,11 +140,10 @@ def invert_manifest(
     """Inverts the pictures of a metadata.jsonl or .csv; the results, a row a picture, in the manifest's order.
 
     Raises:
-        UserError: The manifest cannot be read.
+        UserError: The manifest, the model or a setting cannot be used, or Ray lost the workers.
     """
-    import ray
-
-    rows, problems = read_metadata(manifest)
+    check(pretrained, workers, num_gpus, settings or {})
+    rows, problems = read_metadata(manifest.absolute())  # a worker's working folder is another
     names = unique_names([row.path for row in rows if row.path])
     items = [
         {"path": str(row.path), "name": names[row.path], "prompt": row.prompt or ""}
@@ -101,54 +151,128 @@ def invert_manifest(
         if row.path
     ]
     given = {
-        "out": str(out.resolve()),
-        "pretrained": pretrained,
+        "out": str(out.absolute()),
+        "pretrained": str(Path(pretrained).absolute()) if Path(pretrained).is_dir() else pretrained,
         "precision": precision,
         "device": "cuda" if num_gpus else "cpu",
         "settings": settings or {},
     }
-    results: Iterable[dict[str, Any]] = (
-        ray.data.from_items(items)
-        .repartition(max(workers, min(len(items), 8 * workers)))
-        .map_batches(
-            Inverter,
-            fn_constructor_kwargs=given,
-            batch_size=1,
-            concurrency=workers,
-            num_cpus=1,
-            num_gpus=num_gpus or None,
+    found = {row["name"]: row for row in (run(items, given, workers, num_gpus) if items else [])}
+    broken = [
+        {"name": place, "folder": "", "psnr": math.nan, "seconds": 0.0, "reason": why}
+        for place, why in problems
+    ]
+    return [found[item["name"]] for item in items] + broken
+
+
+def check(pretrained: str, workers: int, num_gpus: float, settings: dict[str, Any]) -> None:
+    """Refuses before Ray starts what would fail in every worker.
+
+    Raises:
+        UserError: With what to type instead.
+    """
+    if workers < 1 or num_gpus < 0:
+        raise UserError(
+            f"--workers {workers} --num_gpus {num_gpus:g} leave nobody to work; use 1 and 0 or more"
         )
-        .iter_rows()
-    )
-    found = {row["name"]: row for row in results}
-    broken = [{"name": place, "psnr": float("nan"), "seconds": 0.0, "reason": why} for place, why in problems]
-    return [found[item["name"]] for item in items if item["name"] in found] + broken
+    try:
+        InversionSettings(**settings)
+    except TypeError as error:
+        known = ", ".join(InversionSettings.__dataclass_fields__)
+        raise UserError(f"--settings: {error}; there are {known}") from error
+    if pretrained == "farmyard" or Path(pretrained).is_dir():  # what a hub has, the workers fetch
+        check_model(pretrained)
+    if find_spec("ray") is None:
+        raise UserError("this example needs Ray; pip install 'nulltext[ray]'")
 
 
-def main() -> int:
-    """Reads the command line; 0, or 1 where a picture could not be used."""
-    parser = argparse.ArgumentParser(
-        description="Null-text inversion of a manifest's pictures on a Ray cluster."
+def run(
+    items: list[dict[str, str]], given: dict[str, Any], workers: int, num_gpus: float
+) -> Iterable[dict[str, Any]]:
+    """The results of all rows, as they come.
+
+    The rows are blocks from the start: a ``repartition`` would be tasks of its own, which wait for ever where the
+    workers hold every CPU.
+
+    Raises:
+        UserError: A worker could not start, or Ray is gone.
+    """
+    import ray
+
+    start_ray(workers, num_gpus)
+    blocks = max(BLOCKS_A_WORKER * workers, len(items) // PICTURES_A_BLOCK)
+    data = ray.data.from_items(items, override_num_blocks=min(len(items), blocks))
+    compute = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
+    results = data.map_batches(
+        Inverter,
+        fn_constructor_kwargs=given,
+        batch_size=1,
+        compute=compute,
+        num_cpus=1,
+        num_gpus=num_gpus or None,
     )
+    try:
+        yield from results.iter_rows()
+    except ray.exceptions.RayError as error:
+        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+        raise UserError(f"Ray gave up: {reason[:300]}; the same command goes on where it stopped") from error
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises it as what a person reads.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"{message}; --help lists the options")
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """A JSON object of the command line."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
+
+
+def read_words(args: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = Parser(description="Null-text inversion of a manifest's pictures on a Ray cluster.")
     parser.add_argument(
         "manifest", type=Path, help="metadata.jsonl or metadata.csv with file_name and prompt"
     )
     parser.add_argument("--out", type=Path, default=Path("inversions"), help="folder that all workers see")
     parser.add_argument("--pretrained", default="farmyard", help="farmyard, a diffusers folder, or a hub id")
-    parser.add_argument("--precision", default="32-true", help="32-true, bf16-mixed or 16-mixed")
+    parser.add_argument(
+        "--precision", default="32-true", choices=("32-true", "bf16-mixed", "16-mixed"), help="of the UNet"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that each hold the model")
     parser.add_argument("--num_gpus", type=float, default=0, help="GPUs for each of them")
-    parser.add_argument("--settings", type=json.loads, default={}, help="such as '{\"steps\": 50}'")
-    words = parser.parse_args()
+    parser.add_argument("--settings", type=mapping, default={}, help="such as '{\"steps\": 50}'")
+    return parser.parse_args(args)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs it; 0, 1 where a picture could not be used, 2 where the run could not, 130 where it was stopped."""
     try:
+        words = read_words(args)
         rows = invert_manifest(**vars(words))
+        text = "".join(
+            json.dumps({**row, "psnr": row["psnr"] if math.isfinite(row["psnr"]) else None}) + "\n"
+            for row in rows
+        )
+        write_atomically(
+            words.out / "results.jsonl", lambda temporary: temporary.write_text(text, encoding="utf-8")
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(
-        words.out / "results.jsonl", lambda temporary: temporary.write_text(text, encoding="utf-8")
-    )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     for row in rows:
         if row["reason"]:
             print(f"{row['name']}: {row['reason']}")

@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+from safetensors import SafetensorError
 
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
@@ -50,6 +51,15 @@ def test_a_folder_that_cannot_be_written_is_the_users_error(tmp_path):
     blocker.write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
         write_atomically(blocker / "below.txt", lambda temporary: temporary.write_text("x"))
+
+
+def test_a_full_disk_that_a_writer_in_rust_met_is_the_users_error(tmp_path):
+    def full(temporary):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device; free the disk"):
+        write_atomically(tmp_path / "a.safetensors", full)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_full_disk_is_the_users_error_and_leaves_nothing(tmp_path):

@@ -118,6 +118,7 @@ def test_a_rank_learns_its_number_from_what_launched_it_and_takes_its_share(
                 enable_progress_bar=False,
             )
             assert (trainer.global_rank, trainer.world_size, trainer.node_rank) == (rank, 4, rank // 2)
+            assert not getattr(trainer.strategy.cluster_environment, "auto_requeue", False)
             assert trainer.strategy.launcher.launch(lambda: "its share", trainer=trainer) == "its share"
             data = PictureData(image=[tmp_path], prompt="a picture")
             data.trainer = trainer

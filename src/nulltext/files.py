@@ -3,6 +3,7 @@
 import fcntl
 import glob
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,8 +42,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
         _flush(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    except Exception as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise _unwritable(path, cause) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -62,6 +66,14 @@ def alone(folder: Path) -> Iterator[None]:
 def _unwritable(path: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
     return UserError(f"cannot write {path}: {reason}; free the disk or choose another folder to write to")
+
+
+def _cause(error: Exception) -> OSError | None:
+    """The system's error behind another; a library in Rust, such as safetensors, tells it in words only."""
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def _flush(path: Path) -> None:

@@ -71,6 +71,9 @@ class IndependentStrategy(DDPStrategy):
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
+        if isinstance(self.cluster_environment, SLURMEnvironment):
+            # on SIGUSR1 every rank would save to one file, in the middle of a timestep, and take it up for its own
+            self.cluster_environment.auto_requeue = False
         self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def setup_distributed(self) -> None:

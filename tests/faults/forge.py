@@ -1,12 +1,13 @@
 """Runs command lines in forked children of one process that has everything imported, so that a run costs a second.
 
 Started by ``Forge`` (below), in a mount namespace of its own where the system allows it. Reads one order a line as
-JSON and answers in JSON. Orders: ``run`` (words, folder, kill after so many seconds by a signal), ``mount`` (a small
-disk), ``resize`` (that disk, or make it read-only).
+JSON and answers in JSON. Orders: ``run`` (words, folder, kill after so many seconds by a signal, fill the disk before
+a file is opened), ``mount`` (a small disk, also to resize it or make it read-only), ``unmount``, ``files``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 60.0  # a run of these tests takes two
+BALLAST, PAGE = "ballast", 4096  # what fills a disk, and the least that a tmpfs gives
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,20 @@ class Forge:
         after: float | None = None,
         when: Path | None = None,
         by: int = signal.SIGKILL,
+        full_at: int | None = None,
     ) -> Ran:
-        """Runs ``main.py`` with the words in a folder; ends it after so many seconds, or when a file is there."""
+        """Runs ``main.py`` with the words in a folder.
+
+        Ends it after so many seconds, or when a file is there. Fills the disk before the k-th file is opened in that
+        folder to be written, k = ``full_at``, counted from 1.
+        """
         order = {
             "run": [str(word) for word in words],
             "folder": str(folder),
             "after": after,
             "when": None if when is None else str(when),
             "by": int(by),
+            "full_at": full_at,
             "log": str(self._log),
         }
         return Ran(**self._order(order))
@@ -83,6 +91,10 @@ class Forge:
     def remount(self, folder: Path, options: str) -> None:
         """Changes that disk."""
         self._order({"mount": f"remount,{options}", "folder": str(folder)})
+
+    def unmount(self, folder: Path) -> None:
+        """Takes that disk away, with what is on it."""
+        self._order({"unmount": str(folder)})
 
     def files(self, folder: Path) -> dict[str, str]:
         """Every file below a folder that this process sees, as hexadecimal bytes."""
@@ -125,6 +137,8 @@ def _serve() -> None:
         elif "mount" in order:
             words = ["mount", "-t", "tmpfs", "-o", order["mount"], "tmpfs", order["folder"]]
             answer = subprocess.run(words, check=True, capture_output=True).returncode
+        elif "unmount" in order:
+            answer = subprocess.run(["umount", order["unmount"]], check=True, capture_output=True).returncode
         else:
             top = Path(order["files"])
             found = (path for path in sorted(top.rglob("*")) if path.is_file())
@@ -166,6 +180,8 @@ def _child(order: dict[str, Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(order["folder"])
         random.seed(0)
+        if order["full_at"] is not None:
+            _fill_before(order["full_at"], Path(order["folder"]))
         from nulltext.cli import main
 
         code = main(order["run"])
@@ -175,6 +191,37 @@ def _child(order: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _fill_before(count: int, disk: Path) -> None:
+    """Fills the disk before the so-many-th file there is opened to be written; never emptied by this process."""
+    left, seen = count, set()
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if (
+            event != "open" or left <= 0 or not isinstance(arguments[0], str | bytes)
+        ):  # or an open file's number
+            return
+        path, flags = os.path.abspath(os.fsdecode(arguments[0])), arguments[2] or 0
+        if not path.startswith(f"{disk}{os.sep}") or not flags & (os.O_WRONLY | os.O_RDWR):
+            return
+        if path in seen and not flags & os.O_APPEND:  # made by mkstemp, now opened to be filled: one write
+            return
+        seen.add(path)
+        left -= 1
+        if left == 0:
+            print(f"full before {os.path.relpath(path, disk)}", flush=True)
+            fill(disk)
+
+    sys.addaudithook(watch)
+
+
+def fill(disk: Path) -> None:
+    """Writes one file there until nothing more fits."""
+    with contextlib.suppress(OSError), (disk / BALLAST).open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(PAGE))
 
 
 if __name__ == "__main__":

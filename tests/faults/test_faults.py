@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import json
 import os
 import random
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +24,10 @@ import torch
 from conftest import PROMPT
 from PIL import Image
 
+from nulltext.callbacks import METRICS
 from nulltext.checkpoints import read_checkpoint
 from nulltext.errors import UserError
+from nulltext.finished import ARTIFACT
 from nulltext.inversion import Inversion
 from nulltext.runs import RunFolder
 
@@ -30,6 +36,7 @@ from forge import ROOT, Forge
 
 SETTINGS = ["--model.steps", "4", "--model.inner_steps", "2", "--curves.images_every", "2"]
 LAST = "lightning_logs/version_0/checkpoints/last.ckpt"
+DISK_KILOBYTES = 8192  # more than a run of these writes
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +230,8 @@ def small_disk(
     size, failures = step, 0
     while True:
         there = forge.files(folder)
-        more = ["--ckpt_path", "last"] if LAST in there else []
+        started = any(path.endswith("/checkpoints/last.ckpt") for path in there)
+        more = ["--ckpt_path", "last"] if started else []
         ran = forge.run(folder, *fit(tiny_sd, farm, *more))
         if ran.code == 1:
             break
@@ -249,8 +257,43 @@ def test_a_full_disk_is_one_line_and_a_larger_one_brings_the_rest(
 def test_the_disk_is_full_at_each_write_in_turn(
     forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    failures = small_disk(forge, tiny_sd, farm, whole, tmp_path, step=24)
-    print(f"the disk was full {failures} times")
+    """One run for each file that is opened to be written, on a disk that is full from then on, and its restart."""
+    if not forge.can_mount:
+        pytest.skip("this system lets nobody mount a disk of their own")
+    started, hit = time.monotonic(), []
+    for k in itertools.count(1):
+        disk, copy = tmp_path / f"disk{k}", tmp_path / f"copy{k}"
+        disk.mkdir()
+        forge.mount(disk, kilobytes=DISK_KILOBYTES)
+        ran = forge.run(disk, *fit(tiny_sd, farm), full_at=k)
+        full = [line for line in ran.output.splitlines() if line.startswith("full before ")]
+        if not full:
+            break
+        hit.append(Path(full[0].removeprefix("full before ")))
+        assert ran.code == 2 and len(ran.lines) == 1 and "Traceback" not in ran.output, ran.output
+        copy_out(forge, disk, copy)
+        for run in copy.glob("lightning_logs/*"):
+            check_every_file(run)
+        forge.remount(disk, f"size={2 * DISK_KILOBYTES}k")
+        more = ["--ckpt_path", "last"] if list(copy.glob("lightning_logs/*/checkpoints/last.ckpt")) else []
+        again = forge.run(disk, *fit(tiny_sd, farm, *more))
+        assert again.code == 1 and "Traceback" not in again.output, again.output
+        copy_out(forge, disk, copy)
+        assert artifacts(copy) == whole, hit[-1]
+        forge.unmount(disk)
+    assert ran.code == 1, ran.output  # it came through: there is no k-th write
+    written = {re.sub(r"\.(\w+)\.\w{8}(\.\w+)$", r"\1\2", path.name) for path in hit}  # .last.abcdefgh.ckpt
+    assert written >= {"config.yaml", "last.ckpt", METRICS, "metrics.json", "report.png", ARTIFACT}, written
+    assert any(".tfevents." in name for name in written)
+    print(f"the disk was full at each of {len(hit)} writes in turn, {time.monotonic() - started:.0f} s")
+
+
+def copy_out(forge: Forge, disk: Path, to: Path) -> None:
+    """What is on a disk that only the forge sees; hidden files are those that were being written."""
+    for path, content in forge.files(disk / "lightning_logs").items():
+        assert not Path(path).name.startswith("."), f"{path} was left behind"
+        (to / "lightning_logs" / path).parent.mkdir(parents=True, exist_ok=True)
+        (to / "lightning_logs" / path).write_bytes(bytes.fromhex(content))
 
 
 def test_a_read_only_disk_is_one_line(forge: Forge, tiny_sd: Path, farm: Path, tmp_path: Path) -> None:
@@ -262,13 +305,14 @@ def test_a_read_only_disk_is_one_line(forge: Forge, tiny_sd: Path, farm: Path, t
     assert ran.code == 2 and len(ran.lines) == 1 and "Traceback" not in ran.output, ran.output
 
 
-def devices(folder: Path, model: Path, farm: Path, *more: Any) -> subprocess.Popen:
-    words = fit(model, farm, "--trainer.devices", "2", "--trainer.accelerator", "cpu", *more)
+def start(folder: Path, *words: Any, **variables: str) -> subprocess.Popen:
+    """``main.py`` as a process of its own, one thread, with more environment variables."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT / "src"),
         "HF_HUB_OFFLINE": "1",
+        **variables,
     }
     return subprocess.Popen(
         [sys.executable, str(ROOT / "main.py"), *map(str, words)],
@@ -278,6 +322,10 @@ def devices(folder: Path, model: Path, farm: Path, *more: Any) -> subprocess.Pop
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def devices(folder: Path, model: Path, farm: Path) -> subprocess.Popen:
+    return start(folder, *fit(model, farm, "--trainer.devices", "2", "--trainer.accelerator", "cpu"))
 
 
 def children(process: int) -> list[int]:
@@ -333,6 +381,82 @@ def test_processes_that_torchrun_started_agree_on_a_folder(
     assert done.returncode != 0  # a picture is broken, which torchrun calls a failure
     assert artifacts(tmp_path) == whole, done.stdout + done.stderr
     assert [run.name for run in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
+
+
+def by_slurm(rank: int, nodes: int, job: int) -> dict[str, str]:
+    """What srun tells a task of two on one node or on two, named so that the first is this machine."""
+    a_node = 2 // nodes
+    numbers = {"PROCID": rank, "LOCALID": rank % a_node, "NODEID": rank // a_node, "NTASKS": 2}
+    numbers |= {"NTASKS_PER_NODE": a_node, "NNODES": nodes, "JOB_ID": job, "STEP_ID": 0}
+    words = {"JOB_NAME": "invert", "NODELIST": "localhost,elsewhere" if nodes == 2 else "localhost"}
+    return {f"SLURM_{name}": str(value) for name, value in {**numbers, **words}.items()}
+
+
+def free_job() -> int:
+    """A number of a job whose port, which Lightning makes of its last four digits, nobody listens at."""
+    while True:
+        job = random.SystemRandom().randrange(10_000, 100_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("localhost", 15_000 + job % 10_000))
+            return job
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_processes_that_slurm_started_give_the_bits_of_one(
+    nodes: int, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    job = free_job()
+    words = fit(tiny_sd, farm, "--trainer.accelerator", "cpu")
+    words += ["--trainer.devices", 2 // nodes, "--trainer.num_nodes", nodes]
+    processes = [start(tmp_path, *words, **by_slurm(rank, nodes, job)) for rank in range(2)]
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
+    assert artifacts(tmp_path) == whole, outputs
+    (run,) = (tmp_path / "lightning_logs").iterdir()  # one folder, which they agreed on
+    assert [row["name"] for row in csv.DictReader((run / METRICS).open())] == sorted(whole)
+    assert sorted(process.returncode for process in processes) == [0, 1], (
+        outputs
+    )  # 1: whose picture is broken
+    assert sum(output.count("skipped") for output in outputs) == 1, outputs
+    assert (run / "checkpoints/last.ckpt").is_file() and (run / "checkpoints/last-1.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_that_start_at_once_in_a_folder_do_not_meet(
+    tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    processes = [start(tmp_path, *fit(tiny_sd, farm)) for _ in range(3)]
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1, 1], outputs  # 1: a picture is broken
+    runs = sorted((tmp_path / "lightning_logs").iterdir())
+    assert [run.name for run in runs] == ["version_0", "version_1", "version_2"]
+    for run in runs:
+        check_every_file(run)
+        assert {path.parent.name: path.read_bytes() for path in run.glob(f"*/{ARTIFACT}")} == whole
+        assert [row["name"] for row in csv.DictReader((run / METRICS).open())] == sorted(whole)
+
+
+@pytest.mark.slow
+def test_of_two_that_go_on_with_a_run_at_once_one_is_refused(
+    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    stopped = forge.run(tmp_path, *fit(tiny_sd, farm), when=tmp_path / LAST)
+    assert stopped.code == -signal.SIGKILL, stopped.output
+    words = fit(tiny_sd, farm, "--ckpt_path", "last")
+    first = start(tmp_path, *words)
+    run = tmp_path / "lightning_logs/version_0"
+    before = (run / "config.yaml").stat().st_mtime_ns
+    while (run / "config.yaml").stat().st_mtime_ns == before and first.poll() is None:
+        time.sleep(0.002)
+    os.kill(first.pid, signal.SIGSTOP)  # holds the folder for as long as it takes
+    try:
+        refused = forge.run(tmp_path, *words)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    output, _ = first.communicate(timeout=60)
+    assert refused.code == 2 and "another process is at work" in refused.output, refused.output
+    assert len(refused.lines) == 1 and "Traceback" not in refused.output
+    assert first.returncode == 1 and artifacts(tmp_path) == whole, output
 
 
 def test_two_runs_that_start_at_once_take_a_folder_each_and_none_joins_another(tmp_path: Path) -> None:
