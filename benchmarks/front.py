@@ -1,6 +1,7 @@
 """The front: how near the walk comes back to the picture, against the UNet evaluations that it took.
 
     python benchmarks/front.py --out docs/front --figure docs/figures/front.png
+    python benchmarks/front.py --out docs/front --figure docs/figures/front.png --resume  # after an interruption
 
 All pictures go through in one batch: drawings that the model was not trained on, and photographs. What the batch
 asks for pictures that need no further step is not counted, so a picture's evaluations are what it takes by itself.
@@ -12,77 +13,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from subjects import check_installed, drawn_pictures, photographs
 from torch import Tensor
-from torch.optim import Adam
+from variants import STARTS, VARIANTS, WALKS, Variant
 
-from nulltext.backbone import Backbone, TextEmbedding
-from nulltext.ddim import Schedule, ddim_step, guide
+from nulltext.backbone import Backbone
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
-from nulltext.inversion import InversionSettings, ddim_invert, default_optimizer, optimise
+from nulltext.inversion import InversionSettings
 
-EXACT = "exact length"
-OPTIMIZERS = {
-    "": default_optimizer,
-    "Adam": partial(Adam, lr=0.01),
-    "Adam, lr 0.1": partial(Adam, lr=0.1),
-    EXACT: None,  # gradient steps of exact length, see below
-}
-STARTS = {1.0: "source", 0.5: "halfway", 0.0: "empty"}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A way of inverting, at several T."""
-
-    settings: InversionSettings
-    steps: tuple[int, ...] = (20,)
-    optimizer: str = ""  # one of OPTIMIZERS
-
-    @property
-    def name(self) -> str:
-        """Where the null embeddings start, inner steps and tolerance, refinements of the pivot, optimiser."""
-        s = self.settings
-        words = [STARTS[s.start], f"N = {s.inner_steps}"]
-        words += [f"tolerance {s.tolerance:.0e}"] if s.inner_steps and s.tolerance else []
-        words += [f"pivot {s.fixed_point_iterations}", *filter(None, [self.optimizer])]
-        default = s == InversionSettings() and not self.optimizer
-        return ", ".join(words) + " (default)" * default
-
-
-def _variants() -> Iterator[Variant]:
-    every, source = (10, 20, 25, 50), InversionSettings()
-    always = replace(source, tolerance=0.0)
-    for k in (0, 1, 2):
-        yield Variant(replace(source, inner_steps=0, fixed_point_iterations=k), every)
-        yield Variant(replace(source, fixed_point_iterations=k), every)
-    yield Variant(always, every)
-    for n in (2, 10):
-        yield Variant(replace(source, inner_steps=n))
-        yield Variant(replace(always, inner_steps=n))
-    yield Variant(source, every, "Adam")
-    yield Variant(always, (10, 20), "Adam")
-    yield Variant(source, (10, 20), EXACT)
-    yield Variant(always, (10, 20), EXACT)
-    for start in (0.5, 0.0):
-        yield Variant(replace(always, start=start, inner_steps=0))
-        for n in (1, 2, 10):
-            yield Variant(replace(source, start=start, inner_steps=n))
-            yield Variant(replace(always, start=start, inner_steps=n))
-        yield Variant(replace(always, start=start), (20,), EXACT)
-    for n in (1, 2):
-        yield Variant(replace(always, start=0.0, inner_steps=n), (20,), "Adam, lr 0.1")
-
-
-VARIANTS = tuple(_variants())
+REFERENCE = "reference"
+ARROW = {"arrowstyle": "-"}
+TICKS = (20, 50, 100, 200, 500, 1000)
 
 
 @dataclass(frozen=True)
@@ -90,11 +38,14 @@ class Point:
     """A variant at one T; evaluations are forwards and backwards a picture, the pivot's included."""
 
     name: str
+    start: str  # where the null embeddings start
+    family: str  # what the plot calls the variant
     steps: int
     forwards: float
     backwards: float
     drawn: tuple[float, float]  # dB to the VAE reconstruction: mean, worst
     photographs: tuple[float, float]
+    distance: float | None  # of the null embeddings to the empty prompt, in that of the source prompt, mean
 
     @property
     def evaluations(self) -> float:
@@ -102,96 +53,43 @@ class Point:
         return self.forwards + self.backwards
 
 
-def exact_length(
-    backbone: Backbone, schedule: Schedule, pivot: Tensor, cond: TextEmbedding, settings: InversionSettings
-) -> Iterator[tuple[Tensor, int]]:
-    """The guided walk under null embeddings that take one gradient step a timestep, as long as is best.
-
-    The step wants eps_null to change by r. Along the gradient d = J^T r the noise changes by J d, which a forward a
-    little way along d tells, and the best length is <r, J d> / <J d, J d>.
-
-    Yields:
-        The latents after each step (B, 4, h, w), and how many pictures waited while others took theirs.
-    """
-    w, z = settings.guidance_scale, pivot[0]
-    empty = backbone.embed_prompt("").sequence
-    start = null = torch.lerp(empty.expand_as(cond.sequence), cond.sequence, settings.start)
-    for i in range(schedule.steps):
-        t, a_from, a_to = schedule.timesteps[i], schedule.alpha_from[i], schedule.alpha_to[i]
-        null = (null if settings.warm_start else start).detach().requires_grad_(True)
-        same = torch.equal(null, cond.sequence)
-        eps_null = backbone.predict_noise(z, t, cond.with_sequence(null))
-        with torch.no_grad():
-            eps_cond = eps_null.detach() if same else backbone.predict_noise(z, t, cond)
-        z_next = ddim_step(z, guide(eps_null, eps_cond, w), a_from, a_to).detach()
-        per_eps = (ddim_step(0 * z, 1 - 0 * z, a_from, a_to) * (1 - w)).mean()
-        r = (pivot[i + 1] - z_next) / per_eps
-        active = (pivot[i + 1] - z_next).square().mean(dim=(1, 2, 3)) >= settings.tolerance
-        idle = int((~active).sum()) if active.any() else 0
-        if active.any():
-            (d,) = torch.autograd.grad((eps_null * r).sum(), null)
-            longest = _dot(r, r) / _dot(d, d)  # by Cauchy and Schwarz
-            probe = null + (0.1 * longest)[:, None, None] * d
-            with torch.no_grad():
-                moved = backbone.predict_noise(z, t, cond.with_sequence(probe)) - eps_null
-                length = 0.1 * longest * _dot(r, moved) / _dot(moved, moved)
-                length = torch.minimum(length.clamp(min=0), longest) * active
-                null = null + length[:, None, None] * d
-                eps_null = backbone.predict_noise(z, t, cond.with_sequence(null))
-            z_next = ddim_step(z, guide(eps_null, eps_cond, w), a_from, a_to)
-        z = z_next
-        yield z, idle
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).flatten(1).sum(dim=1)
-
-
-def walk(
-    backbone: Backbone,
-    schedule: Schedule,
-    pivot: Tensor,
-    cond: TextEmbedding,
-    settings: InversionSettings,
-    optimizer: str,
-) -> Tensor:
-    """The latents z_0 where the guided walk ends; takes what the batch asked for waiting pictures off the counts."""
-    make = OPTIMIZERS[optimizer]
-    if make is None:
-        latents, idle = zip(*exact_length(backbone, schedule, pivot, cond, settings), strict=True)
-        z, waited, asked = latents[-1], sum(idle), 2
-    else:
-        records = [record for record, _ in optimise(backbone, schedule, pivot, cond, settings, make)]
-        z, asked = records[-1].z, 1
-        waited = sum(record.grad_norms.numel() - int(record.inner_steps.sum()) for record in records)
-    backbone.forwards -= asked * waited
-    backbone.backwards -= waited
-    return z
-
-
 def measure(
-    backbone: Backbone, pixels: Tensor, prompts: Sequence[str], drawn: int, variants: Sequence[Variant]
+    backbone: Backbone,
+    pixels: Tensor,
+    prompts: Sequence[str],
+    drawn: int,
+    variants: Sequence[Variant],
+    known: Mapping[tuple[str, int], Point] | None = None,
 ) -> Iterator[Point]:
-    """Variants at all their T, the pivots shared; the first ``drawn`` pictures are drawings."""
+    """Variants at all their T, the pivots shared; the first ``drawn`` pictures are drawings, ``known`` what is done."""
     z_0, cond = backbone.encode_image(pixels), backbone.embed_prompt(prompts)
-    vae = backbone.decode_latents(z_0)
-    pivots: dict[tuple[int, int], tuple[Tensor, int]] = {}
+    vae, empty = backbone.decode_latents(z_0), backbone.embed_prompt("").sequence
+    pivots: dict[tuple[int, int | str], tuple[Tensor, int]] = {}
     for variant in variants:
-        k = variant.settings.fixed_point_iterations
         for steps in variant.steps:
+            if known and (variant.name, steps) in known:
+                yield known[variant.name, steps]
+                continue
             print(f"measuring {variant.name}, T = {steps} ...", file=sys.stderr, flush=True)
             schedule, settings = backbone.schedule(steps), replace(variant.settings, steps=steps)
             backbone.forwards = backbone.backwards = 0
-            if (steps, k) not in pivots:
-                pivot = ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=k)
-                pivots[steps, k] = pivot, backbone.forwards
-            pivot, backbone.forwards = pivots[steps, k]
-            z = walk(backbone, schedule, pivot, cond, settings, variant.optimizer)
-            mse = (backbone.decode_latents(z) - vae).square().mean(dim=(1, 2, 3)) / 4  # pixels span 2
+            key = steps, variant.pivot or settings.fixed_point_iterations
+            if key not in pivots:
+                pivot = variant.make_pivot(backbone, schedule, z_0, cond)
+                pivots[key] = pivot, backbone.forwards
+            pivot, backbone.forwards = pivots[key]
+            outcome = WALKS[variant.walk][0](backbone, schedule, pivot, cond, settings)
+            mse = (backbone.decode_latents(outcome.z_0) - vae).square().mean(
+                dim=(1, 2, 3)
+            ) / 4  # pixels span 2
             psnr = (-10 * mse.log10()).tolist()
             found = [(sum(x) / len(x), min(x)) for x in (psnr[:drawn], psnr[drawn:])]
-            n = len(z_0)
-            yield Point(variant.name, steps, backbone.forwards / n, backbone.backwards / n, *found)
+            counts = (count / len(z_0) for count in (backbone.forwards, backbone.backwards))
+            away = (outcome.null - empty).flatten(2).norm(dim=2) / (cond.sequence - empty).flatten(1).norm(
+                dim=1
+            )
+            names = variant.name, variant.start, variant.family
+            yield Point(*names, steps, *counts, *found, float(away.mean()))
 
 
 def front_of(points: Sequence[Point], kind: str) -> list[Point]:
@@ -207,8 +105,8 @@ def table(points: Sequence[Point]) -> str:
     """The points as a Markdown table."""
     lines = [
         "| start, inner steps, refinements of the pivot | T | forwards | backwards | evaluations "
-        "| drawn, dB: mean (worst) | photographs |",
-        "|---|---|---|---|---|---|---|",
+        "| drawn, dB: mean (worst) | photographs | distance to the empty prompt |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     fronts = {kind: front_of(points, kind) for kind in ("drawn", "photographs")}
     for p in points:
@@ -216,36 +114,50 @@ def table(points: Sequence[Point]) -> str:
         for kind, front in fronts.items():
             mean, worst = getattr(p, kind)
             cells.append(f"**{mean:.1f}** ({worst:.1f})" if p in front else f"{mean:.1f} ({worst:.1f})")
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*cells, '-' if p.distance is None else f'{p.distance:.2f}'])} |")
     return "\n".join(lines)
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """PSNR against evaluations: a colour for where the embeddings start, a marker a variant, a line for the front."""
+    """PSNR against evaluations: a colour for the start, a marker for how it learns, a line where T varies."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(12, 5.5))
+    figure = Figure(figsize=(13, 6))
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    names = list(dict.fromkeys(p.name for p in points))
-    starts = list(dict.fromkeys(name.split(",")[0] for name in names))
+    starts = [start for start in (*STARTS.values(), REFERENCE) if any(p.start == start for p in points)]
+    families = list(dict.fromkeys(p.family for p in points if p.start != REFERENCE))
+    colours = dict(zip((*STARTS.values(), REFERENCE), ("C0", "C1", "C3", "black"), strict=True))
+    markers = {**dict(zip(families, "os^DvPXd", strict=False)), REFERENCE: "*"}
     for axis, kind in zip(axes, ("drawn", "photographs"), strict=True):
-        for k, name in enumerate(names):
+        for name in dict.fromkeys(p.name for p in points):
             mine = [p for p in points if p.name == name]
-            means = [getattr(p, kind)[0] for p in mine]
-            colour, marker = f"C{starts.index(name.split(',')[0])}", "os^Dv<>pP*Xhd8"[k % 14]
-            evaluations = [p.evaluations for p in mine]
-            axis.plot(evaluations, means, marker=marker, markersize=5, lw=0.6, color=colour, label=name)
+            x, y = [p.evaluations for p in mine], [getattr(p, kind)[0] for p in mine]
+            look = {"color": colours[mine[0].start], "marker": markers[mine[0].family]}
+            size = 13 if mine[0].family == REFERENCE else 5
+            axis.plot(x, y, markersize=size, lw=0.6, alpha=0.8, **look)
         front = front_of(points, kind)
         x, y = [p.evaluations for p in front], [getattr(p, kind)[0] for p in front]
-        axis.step(x, y, where="post", color="0.4", lw=1.5, zorder=0, label="the front")
-        axis.set(title=kind, xlabel="UNet evaluations a picture", xscale="log")
+        axis.step(x, y, where="post", color="0.6", lw=2, zorder=0)
+        for p in points:
+            if p.name.endswith("(default)") and p.steps == InversionSettings().steps:
+                here = p.evaluations, getattr(p, kind)[0]
+                axis.annotate("the default", here, (12, -40), textcoords="offset points", arrowprops=ARROW)
+        axis.set(title=kind, xlabel="UNet evaluations a picture, forwards and backwards", xscale="log")
+        axis.set_xticks(TICKS, [str(tick) for tick in TICKS])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("PSNR to the VAE reconstruction, dB")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=6)
-    figure.tight_layout(rect=(0, 0, 0.77, 1))
-    figure.savefig(path, format="png", dpi=150)
+    axes[0].set_ylabel("PSNR to the VAE reconstruction, dB, mean")
+    handles = [Line2D([], [], color=colours[s], lw=4, label=f"start: {s}") for s in starts if s != REFERENCE]
+    handles += [Line2D([], [], color="0.3", marker=markers[f], lw=0, label=f) for f in families]
+    if REFERENCE in starts:
+        handles.append(Line2D([], [], color="black", marker="*", markersize=13, lw=0, label=REFERENCE))
+    handles.append(Line2D([], [], color="0.6", lw=2, label="the front"))
+    figure.legend(handles=handles, loc="outside right center", fontsize=9)
+    figure.tight_layout(rect=(0, 0, 0.79, 1))
+    figure.savefig(path, format="png", dpi=130)
 
 
 def reference_point(drawn: Path, photographs: Path) -> Point:
@@ -256,7 +168,7 @@ def reference_point(drawn: Path, photographs: Path) -> Point:
         rows.append(next(m for m in methods if m["method"] == "reference"))
     counts = [sum(rows[0][key]) / len(rows[0][key]) for key in ("forwards", "backwards")]
     psnr = [(sum(row["psnr"]) / len(row["psnr"]), min(row["psnr"])) for row in rows]
-    return Point("reference (paper)", 50, *counts, *psnr)
+    return Point(f"{REFERENCE} (paper)", REFERENCE, REFERENCE, 50, *counts, *psnr, None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -276,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--variants", nargs="+", default=[""], help="only those with one of these words in their name"
     )
     parser.add_argument("--out", type=Path, help="write OUT.md and OUT.json as well")
+    parser.add_argument("--resume", action="store_true", help="measure only what OUT.json lacks")
     parser.add_argument("--figure", type=Path, help="a PNG: PSNR against evaluations")
     options = parser.parse_args(argv)
     variants = [v for v in VARIANTS if any(word in v.name for word in options.variants)]
@@ -291,20 +204,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = backbone.default_size
     pictures = [*drawn_pictures(options.pictures, size), *photographs(size)]
     pixels, prompts = torch.stack([p for p, _ in pictures]), [prompt for _, prompt in pictures]
-    points = list(measure(backbone, pixels, prompts, options.pictures, variants))
+    facts = {"model": options.model, "fingerprint": backbone.fingerprint, "drawings": options.pictures}
+    facts |= {"torch": torch.__version__, "device": backbone.device.type}
+    known = points_in(options.out, facts) if options.resume else {}
+    points = []
+    for point in measure(backbone, pixels, prompts, options.pictures, variants, known):
+        points.append(point)
+        known.pop((point.name, point.steps), None)
+        if options.out:
+            write(options.out.with_suffix(".json"), facts, [*points, *known.values()])
     if options.reference:
         points.append(reference_point(*options.reference))
     text = f"{options.pictures} drawings, {len(pictures) - options.pictures} photographs, model {options.model}.\n\n"
     text += table(points) + "\n"
     print(text)
     if options.out:
-        data: list[dict[str, Any]] = [asdict(point) for point in points]
-        written = json.dumps(data, indent=1) + "\n"
+        write(options.out.with_suffix(".json"), facts, points)
         write_atomically(options.out.with_suffix(".md"), lambda p: p.write_text(text))
-        write_atomically(options.out.with_suffix(".json"), lambda p: p.write_text(written))
     if options.figure:
         write_atomically(options.figure, lambda p: plot(points, p))
     return 0
+
+
+def write(path: Path, facts: dict[str, str | int], points: Sequence[Point]) -> None:
+    """The points, and what they were measured with."""
+    data: dict[str, Any] = {**facts, "points": [asdict(point) for point in points]}
+    written = json.dumps(data, indent=1) + "\n"
+    write_atomically(path, lambda p: p.write_text(written))
+
+
+def points_in(out: Path | None, facts: dict[str, str | int]) -> dict[tuple[str, int], Point]:
+    """What an earlier run with the same model and pictures has measured, by name and T."""
+    if out is None or not out.with_suffix(".json").is_file():
+        return {}
+    data = json.loads(out.with_suffix(".json").read_text())
+    points = [Point(**point) for point in data.pop("points")]
+    return {(p.name, p.steps): p for p in points} if data == facts else {}
 
 
 if __name__ == "__main__":

@@ -53,8 +53,13 @@ def median_seconds(device: torch.device, work: Callable[[], Any], repeats: int) 
 
 
 def measure_apart(method: str, argv: Sequence[str], folder: Path) -> tuple[Any, Path]:
-    """Measures one method in a process of its own; gives what it found and the file of its tensors."""
+    """Measures one method in a process of its own; gives what it found and the file of its tensors.
+
+    What the folder has of an earlier run is not measured again.
+    """
     found = folder / f"{method}.json"
+    if found.is_file():
+        return json.loads(found.read_text()), found.with_suffix(".safetensors")
     command = [sys.executable, "-W", "ignore", str(SPEED), *argv, "--only", method, "--to", str(found)]
     print(f"measuring {method} ...", file=sys.stderr, flush=True)
     if subprocess.run(command, check=False).returncode:

@@ -4,136 +4,160 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from large_models import Shape, random_unet
 from measuring import device_words, measure_apart, median_seconds, stopwatch
 from methods import DEFAULT, PAPER
 from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
-from nulltext.errors import UserError
 from nulltext.inversion import InversionSettings
 from nulltext.memory import peak_memory
 
-UNETS: dict[str, dict[str, Any]] = {
-    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "sdxl": {
-        "sample_size": 128,
-        "cross_attention_dim": 2048,
-        "attention_head_dim": [5, 10, 20],
-        "block_out_channels": [320, 640, 1280],
-        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-        "transformer_layers_per_block": [1, 2, 10],
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
+
+@dataclass(frozen=True)
+class Row:
+    """How the UNet lies in memory and computes, and what is there beside it."""
+
+    dtype: torch.dtype = torch.bfloat16
+    frozen: bool = True
+    layout: torch.memory_format = torch.contiguous_format
+    checkpointing: bool = False  # activations are computed again going back
+    whole: bool = False  # the VAE and the text encoders too: a picture in, a picture out
+    tiling: bool = False  # of the VAE
+    compiled: bool = False  # torch.compile; its forward alone
+
+
+FP32 = Row(torch.float32)
+ROWS = {
+    "reference": replace(FP32, frozen=False),
+    "ours_fp32": FP32,
+    "ours_fp32_checkpointing": replace(FP32, checkpointing=True),
+    "ours_fp32_compiled": replace(FP32, compiled=True),
+    "whole_fp32": replace(FP32, whole=True),
+    "whole_fp32_saving": replace(FP32, whole=True, checkpointing=True, tiling=True),
+    "ours_bf16": Row(),
+    "ours_bf16_checkpointing": Row(checkpointing=True),
+    "ours_bf16_channels_last": Row(layout=torch.channels_last),
+    "ours_bf16_compiled": Row(compiled=True),
+    "whole_bf16": Row(whole=True),
+    "whole_bf16_saving": Row(whole=True, checkpointing=True, tiling=True),
 }
-SHAPES = {  # name of a row: type of the weights, whether they are frozen, their layout
-    "reference": (torch.float32, False, torch.contiguous_format),
-    "ours_fp32": (torch.float32, True, torch.contiguous_format),
-    "ours_bf16": (torch.bfloat16, True, torch.contiguous_format),
-    "ours_bf16_channels_last": (torch.bfloat16, True, torch.channels_last),
-}
+USUAL = ("reference", "ours_fp32", "ours_bf16")
+PARTS = ("forward", "gradient", "pair", "stem", "pair_gradient")  # all but the last if nothing is said
 
 
 @dataclass
 class Units:
-    """Seconds that one evaluation takes, and the peak memory of the process that did them."""
+    """Seconds that one evaluation takes, 0 where it was not measured, and the peak memory of the process."""
 
     name: str
-    forward: float
-    pair: float  # a forward of a batch of two
-    gradient: float  # a forward and the backward to the null embedding
-    pair_gradient: float  # the same in one batch with the conditional prediction
-    stem: float  # of a forward, what comes before the first cross-attention
-    peak_bytes: int
-    parameters: int
-    device: str
-
-
-def random_unet(shape: str, dtype: torch.dtype) -> Any:
-    """A UNet of a known shape, or of a diffusers config (its file, or a model folder), with random weights."""
-    from diffusers import UNet2DConditionModel
-
-    if shape in UNETS:
-        config = UNETS[shape]
-    else:
-        file = Path(shape)
-        file = next((f for f in (file / "unet/config.json", file / "config.json") if f.is_file()), file)
-        if not file.is_file():
-            raise UserError(
-                f"there is no UNet config {shape}; give {', '.join(UNETS)}, a model folder, or a file"
-            )
-        config = UNet2DConditionModel.load_config(file)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        return UNet2DConditionModel.from_config(config).eval()
-    finally:
-        torch.set_default_dtype(default)
-
-
-class Shape(Backbone):
-    """A backbone that is a UNet alone: enough to measure what its evaluations cost."""
-
-    def __init__(self, unet: Any, device: str) -> None:
-        self.unet = unet.to(device)
-        self.scheduler_config = {"prediction_type": "epsilon"}
-        self.forwards = self.backwards = 0
-
-    def embed_prompt(
-        self, prompts: str | Sequence[str], size: tuple[int, int] | None = None
-    ) -> TextEmbedding:
-        """A random embedding of the shape that the UNet reads."""
-        config = self.unet.config
-        text = TextEmbedding(torch.randn(1, 77, config.cross_attention_dim, device=self.device))
-        if config.addition_embed_type != "text_time":
-            return text
-        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        side = 8.0 * config.sample_size
-        ids = torch.tensor([[side, side, 0.0, 0.0, side, side]], device=self.device)
-        return TextEmbedding(text.sequence, torch.randn(1, pooled, device=self.device), ids)
+    parameters: int = 0
+    forward: float = 0.0
+    pair: float = 0.0  # a forward of a batch of two
+    gradient: float = 0.0  # a forward and the backward to the null embedding
+    pair_gradient: float = 0.0  # the same in one batch with the conditional prediction
+    stem: float = 0.0  # of a forward, what comes before the first cross-attention
+    compiling: float = 0.0  # the first forward, where it compiles
+    peak_bytes: int = 0
+    device: str = ""
+    too_large: str = ""  # why nothing was measured
 
 
 def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[str, Tensor]]:
-    """What one forward, one batch of two and one gradient cost, after a warm-up of a gradient."""
-    dtype, frozen, layout = SHAPES[name]
+    """What one forward, one batch of two and one gradient cost, after a warm-up; or that they find no room."""
+    row, bound = ROWS[name], memory_bound()
+    units = Units(name, random_unet(options.shape, torch.float32, "meta").num_parameters())
+    weights = units.parameters * (4 if row.dtype == torch.float32 else 2) * (1 if row.frozen else 2)
+    try:
+        with at_most(bound):
+            _measure(options, row, units)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        what = "weights" if row.frozen else "weights and their gradients"
+        units.too_large = (
+            f"found no room: its {what} take {weights / 2**30:.1f} GiB, and beside them come the activations; "
+            f"{bound / 2**30:.1f} GiB were free"
+        )
+    return units, {}
+
+
+def _measure(options: argparse.Namespace, row: Row, units: Units) -> None:
     torch.manual_seed(0)
-    unet = random_unet(options.shape, dtype).requires_grad_(not frozen).to(memory_format=layout)
-    backbone = Shape(unet, options.device)
+    unet = random_unet(options.shape, row.dtype).requires_grad_(not row.frozen).to(memory_format=row.layout)
+    if row.checkpointing:
+        unet.enable_gradient_checkpointing()
+        unet.train()
+    backbone = Shape(unet, options.device, whole=row.whole, tiling=row.tiling)
     side = unet.config.sample_size
     z = torch.randn(1, unet.config.in_channels, side, side, device=backbone.device)
     text = backbone.embed_prompt("")
-    pair, both = torch.cat([z, z]), TextEmbedding.cat([text, text])
+    units.device = device_words(backbone.device)
     forward = torch.no_grad()(lambda: backbone.predict_noise(z, 500, text))
-    forward_pair = torch.no_grad()(lambda: backbone.predict_noise(pair, 500, both))
+    timed = partial(median_seconds, backbone.device, repeats=options.repeats)
+    if row.compiled:
+        unet.compile(dynamic=False)
+        units.compiling, units.forward = median_seconds(backbone.device, forward, 1), timed(forward)
+        units.peak_bytes = peak_memory(backbone.device)
+        return
+    pair, both = torch.cat([z, z]), TextEmbedding.cat([text, text])
 
     def gradient(z: Tensor, text: TextEmbedding) -> None:
         sequence = text.sequence.clone().requires_grad_(True)
         backbone.predict_noise(z, 500, text.with_sequence(sequence)).square().mean().backward()
 
+    if row.whole:
+        z = backbone.encode_image(torch.rand(1, 3, 8 * side, 8 * side) * 2 - 1)
     gradient(z, text)
-    works = [forward, forward_pair, partial(gradient, z, text)]
-    seconds = [median_seconds(backbone.device, work, options.repeats) for work in works]
-    peak = peak_memory(backbone.device)  # of what an inversion does; the batch of two below is a lead
-    seconds.append(median_seconds(backbone.device, partial(gradient, pair, both), 1) if frozen else 0.0)
-    units = Units(
-        name,
-        *seconds,
-        stem=stem_seconds(backbone, forward),
-        peak_bytes=peak,
-        parameters=sum(p.numel() for p in unet.parameters()),
-        device=device_words(backbone.device),
-    )
-    return units, {}
+    if row.whole:
+        backbone.decode_latents(z)
+    works = {
+        "forward": forward,
+        "pair": torch.no_grad()(lambda: backbone.predict_noise(pair, 500, both)),
+        "gradient": partial(gradient, z, text),
+    }
+    for name, work in works.items():
+        if name in options.parts:
+            setattr(units, name, timed(work))
+    units.peak_bytes = peak_memory(backbone.device)  # of what an inversion does; what follows are leads
+    if "pair_gradient" in options.parts and row.frozen:
+        units.pair_gradient = median_seconds(backbone.device, partial(gradient, pair, both), 1)
+    if "stem" in options.parts:
+        units.stem = stem_seconds(backbone, forward)
+
+
+def memory_bound() -> int:
+    """Bytes that are free on this machine, but for a twentieth; where that is not known, more than there can be."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 1 << 62
+    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    return free * 1024 * 19 // 20
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Lets the process allocate so many bytes: what does not fit is then an error, and not the system's end of it."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def stem_seconds(backbone: Backbone, forward: Callable[[], Any]) -> float:
@@ -157,9 +181,22 @@ def seconds_of(units: Units, settings: InversionSettings, taken: int) -> float:
     return plain * units.forward + taken * units.gradient + pairs * units.pair
 
 
+def minutes_of(units: Units) -> list[float | None]:
+    """Of `paper` with all inner steps, and of the default with all and without any; None where a part is missing."""
+    runs = [(PAPER, PAPER.steps * PAPER.inner_steps)]
+    if units.name != "reference":
+        runs += [(DEFAULT, DEFAULT.steps * DEFAULT.inner_steps), (DEFAULT, 0)]
+    return [
+        seconds_of(units, settings, taken) / 60
+        if units.forward and units.gradient and (units.pair or not settings.fresh_guided_step)
+        else None
+        for settings, taken in runs
+    ]
+
+
 def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The reference's and our inversion at a large shape: Markdown, and the same as data."""
-    names = [name for name in SHAPES if name in options.rows]
+    names = [name for name in ROWS if name in options.rows]
     with tempfile.TemporaryDirectory() as folder:
         found = {name: Units(**measure_apart(name, argv, Path(folder))[0]) for name in names}
     lines = [
@@ -169,12 +206,11 @@ def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[st
     ]
     rows: list[dict[str, Any]] = []
     for name, units in found.items():
-        minutes = [seconds_of(units, PAPER, PAPER.steps * PAPER.inner_steps) / 60]
-        if name != "reference":
-            minutes += [seconds_of(units, DEFAULT, n) / 60 for n in (DEFAULT.steps * DEFAULT.inner_steps, 0)]
+        minutes = minutes_of(units)
         times = (units.forward, units.pair, units.gradient, units.pair_gradient, units.stem)
         cells = [f"{x:.3f}" if x else "-" for x in times]
-        cells += [f"{units.peak_bytes / 2**30:.2f} GiB", *(f"{m:.2f}" for m in minutes)]
+        cells.append(f"{units.peak_bytes / 2**30:.2f} GiB" if units.peak_bytes else "-")
+        cells += ["-" if m is None else f"{m:.2f}" for m in minutes]
         lines.append(f"| {name} | {' | '.join(cells + ['-'] * (9 - len(cells)))} |")
         rows.append({**asdict(units), "minutes": minutes})
     first = next(iter(found.values()))
@@ -183,18 +219,28 @@ def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[st
         f"{first.device}, torch {torch.__version__}. Minutes are counts of evaluations times the measured parts.\n\n"
         + "\n".join(lines)
         + "\n"
-        + "".join(f"\n{line}" for line in against_the_reference(rows))
+        + "".join(f"\n{line}" for line in [*remarks(rows), *against_the_reference(rows)])
         + "\n"
     )
     return text, {"torch": torch.__version__, "rows": rows}
 
 
+def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What rows have to say that is no number of the table."""
+    said = [f"- {row['name']} {row['too_large']}." for row in rows if row["too_large"]]
+    return said + [
+        f"- {row['name']}: the first forward, compiling, took {row['compiling']:.0f} s."
+        for row in rows
+        if row["compiling"]
+    ]
+
+
 def against_the_reference(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Ours in shares of the reference's time and memory, a line for each of our rows."""
-    reference = next((row for row in rows if row["name"] == "reference"), None)
+    reference = next((row for row in rows if row["name"] == "reference" and None not in row["minutes"]), None)
     lines = []
     for row in rows if reference else []:
-        if row is reference:
+        if row is reference or None in row["minutes"]:
             continue
         paper, most, least = (reference["minutes"][0] / minutes for minutes in row["minutes"])
         memory = row["peak_bytes"] / reference["peak_bytes"]

@@ -19,16 +19,18 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from batches import compare_batches, measure_batch, sizes
+from large_models import UNETS
 from laws import LAWS, compare_laws, measure_law
 from measuring import device_words, measure_apart, stopwatch
 from methods import METHODS, SLOW, TITLES
-from shapes import SHAPES, UNETS, compare_shapes, measure_shape
+from shapes import PARTS, ROWS, USUAL, compare_shapes, measure_shape
 from subjects import check_installed, pictures_of, psnr, subject_of
 from torch import Tensor
 
@@ -100,8 +102,8 @@ def measure_here(options: argparse.Namespace) -> None:
 
     _, measuring = table_of(options)
     found, tensors = measuring(options, options.only)
-    options.to.write_text(json.dumps(asdict(found)))
     save_file(tensors, options.to.with_suffix(".safetensors"))
+    write_atomically(options.to, lambda p: p.write_text(json.dumps(asdict(found))))
 
 
 def table(reports: Sequence[Report]) -> str:
@@ -145,7 +147,9 @@ def embeddings_apart(ours: Path, theirs: Path) -> dict[str, float]:
 
 def compare(options: argparse.Namespace, argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """All methods over the pictures: Markdown, and the same as data."""
-    with tempfile.TemporaryDirectory() as folder:
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         found = {name: measure_apart(name, argv, Path(folder)) for name in options.methods}
         reports = [Report(**report) for report, _ in found.values()]
         apart = None
@@ -199,7 +203,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     table.add_argument(
         "--shape", help=f"cost alone, with random weights: {', '.join(UNETS)}, or a UNet's config"
     )
-    parser.add_argument("--rows", nargs="+", choices=SHAPES, default=list(SHAPES), help="of --shape")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=USUAL, help="of --shape")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:4], help="of --shape")
     table.add_argument(
         "--batches", type=sizes, help="throughput in batches, such as 1,2,4,8; as many pictures as all divide"
     )
@@ -209,6 +214,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     table.add_argument("--profile", action="store_true", help="where the time of the default goes")
     parser.add_argument("--repeats", type=int, default=3, help="with --shape, --batches and --laws")
     parser.add_argument("--out", type=Path, help="write OUT.md and OUT.json as well")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="a folder for finished rows, which a further run with the same options takes",
+    )
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
