@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step
-from nulltext.inversion import InversionSettings, start_embedding
+from nulltext.inversion import InversionSettings, expected_noise, start_embedding
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def until(
     for i in reversed(range(schedule.steps)):
         t, a_from, a_to = schedule.timesteps[i], schedule.alpha_to[i], schedule.alpha_from[i]
         z = pivot[-1]
-        eps = torch.zeros_like(z) if not seen else seen[-1] if len(seen) == 1 else 2 * seen[-1] - seen[-2]
+        eps = expected_noise(seen) if seen else torch.zeros_like(z)
         z_next = ddim_step(z, eps, a_from, a_to) if seen else z
         active = torch.ones(len(z), 1, 1, 1, dtype=torch.bool, device=z.device)
         for _ in range(most):

@@ -1,7 +1,7 @@
 """What many pictures take: one process against two, and the disk that an inversion needs.
 
     python benchmarks/scale.py --pictures 24 --broken 3 --devices 1 2
-    python benchmarks/scale.py --many 2000,20000      # what a large folder costs beside the inversions themselves
+    python benchmarks/scale.py --many 100 2000        # what a large folder costs beside the inversions themselves
     python benchmarks/scale.py --storage              # what an inversion of each family takes, computed
 
 Draws scenes of the farmyard into a folder, some of them broken, and runs ``fit`` on it once for each number of
@@ -41,11 +41,6 @@ FAMILIES = (  # name, T, width of a token's embedding, side in pixels, numbers o
     ("Stable Diffusion 2.1", 20, 1024, 768, 0),
     ("SDXL", 20, 2048, 1024, 1280),
 )
-
-
-def whole_numbers(words: str) -> list[int]:
-    """Numbers with commas between them."""
-    return [int(word) for word in words.split(",")]
 
 
 def draw_folder(folder: Path, pictures: int, broken: int, side: int) -> None:
@@ -169,7 +164,7 @@ def main() -> None:
     parser.add_argument("--broken", type=int, default=3)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--many", type=whole_numbers, default=[], help="such as 2000,20000; inverts nothing")
+    parser.add_argument("--many", type=int, nargs="+", default=[], help="such as 100 2000; inverts nothing")
     parser.add_argument("--storage", action="store_true", help="computes only")
     words = parser.parse_args()
     if words.storage:

@@ -296,12 +296,16 @@ def test_every_way_of_learning_brings_a_step_closer_to_the_pivot(tiny_sd: Path, 
     assert (off[1] < off[0]).all()
 
 
-def test_a_penalty_holds_the_embeddings_near_the_empty_prompt(tiny_sd: Path) -> None:
+def _one_picture(tiny_sd: Path, steps: int) -> tuple[Backbone, Schedule, torch.Tensor, TextEmbedding]:
     backbone = Backbone.from_pretrained(str(tiny_sd))
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    cond, schedule = backbone.embed_prompt([PROMPT]), backbone.schedule(steps)
+    return backbone, schedule, ddim_invert(backbone, schedule, backbone.encode_image(pixels), cond), cond
+
+
+def test_a_penalty_holds_the_embeddings_near_the_empty_prompt(tiny_sd: Path) -> None:
     settings = replace(methods.DEFAULT, start=0.5, tolerance=0.0)
-    cond, schedule = backbone.embed_prompt([PROMPT]), backbone.schedule(3)
-    pivot = ddim_invert(backbone, schedule, backbone.encode_image(pixels), cond)
+    backbone, schedule, pivot, cond = _one_picture(tiny_sd, 3)
     empty, away = backbone.embed_prompt("").sequence, []
     for penalty in (0.0, 1e2):
         inner = partial(step_lengths.gauss_newton, 1)
@@ -312,11 +316,8 @@ def test_a_penalty_holds_the_embeddings_near_the_empty_prompt(tiny_sd: Path) -> 
 
 def test_after_the_first_share_the_last_embeddings_stay(tiny_sd: Path) -> None:
     """And a share of all is the program's own walk."""
-    backbone = Backbone.from_pretrained(str(tiny_sd))
-    pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     settings = replace(methods.DEFAULT, start=0.0, tolerance=0.0)
-    cond, schedule = backbone.embed_prompt([PROMPT]), backbone.schedule(5)
-    pivot = ddim_invert(backbone, schedule, backbone.encode_image(pixels), cond)
+    backbone, schedule, pivot, cond = _one_picture(tiny_sd, 5)
     whole = variants.WALKS[""][0](backbone, schedule, pivot, cond, settings)
     for share, learned in ((1.0, 5), (0.4, 2)):
         backbone.backwards = 0

@@ -155,7 +155,7 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
         (3, H, W).
     """
     size, latent = (picture.shape[-2], picture.shape[-1]), picture.shape[-2] // mask.shape[0]
-    seen = torch.zeros(size)
+    seen = edited.new_zeros(size)
     for side, visible in VISIBLE:
         patches = _smooth(edited - unedited, (int(side * latent) - 1) | 1)
         seen = torch.maximum(seen, (2 * patches.abs().amax(0) / visible - 1).clamp(0, 1))

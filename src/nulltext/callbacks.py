@@ -354,9 +354,8 @@ class Curves(Callback):
             plain = {
                 key: value for key, value in pl_module.hparams.items() if isinstance(value, int | float | str)
             }
-            for summary in hparams(
-                plain, means
-            ):  # not add_hparams: it opens a second file, and loses it in silence
+            # not add_hparams: it opens a second file, and loses it in silence on a full disk
+            for summary in hparams(plain, means):
                 self._writer.file_writer.add_summary(summary)
             for tag, mean in means.items():
                 self._writer.add_scalar(tag, mean)

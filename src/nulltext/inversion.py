@@ -175,7 +175,7 @@ def ddim_invert(
         t, a_from, a_to = schedule.timesteps[i], schedule.alpha_to[i], schedule.alpha_from[i]
         z = z_next = pivot[-1]
         if fixed_point_iterations and seen:
-            z_next = ddim_step(z, _expected_noise(seen), a_from, a_to)
+            z_next = ddim_step(z, expected_noise(seen), a_from, a_to)
         one_more = fixed_point_iterations == 0 or len(seen) < 2
         for _ in range(fixed_point_iterations + one_more):
             eps = backbone.predict_noise(z_next, t, cond)
@@ -185,7 +185,7 @@ def ddim_invert(
     return torch.stack(pivot[::-1])
 
 
-def _expected_noise(seen: Sequence[Tensor]) -> Tensor:
+def expected_noise(seen: Sequence[Tensor]) -> Tensor:
     """The noise of the next step, on the line through the last two."""
     return seen[-1] if len(seen) == 1 else 2 * seen[-1] - seen[-2]
 

@@ -199,9 +199,8 @@ def _fill_before(count: int, disk: Path) -> None:
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if (
-            event != "open" or left <= 0 or not isinstance(arguments[0], str | bytes)
-        ):  # or an open file's number
+        by_name = event == "open" and isinstance(arguments[0], str | bytes)  # not by an open file's number
+        if not by_name or left <= 0:
             return
         path, flags = os.path.abspath(os.fsdecode(arguments[0])), arguments[2] or 0
         if not path.startswith(f"{disk}{os.sep}") or not flags & (os.O_WRONLY | os.O_RDWR):
