@@ -64,7 +64,7 @@ def measure(
     """Variants at all their T, the pivots shared; the first ``drawn`` pictures are drawings, ``known`` what is done."""
     z_0, cond = backbone.encode_image(pixels), backbone.embed_prompt(prompts)
     vae, empty = backbone.decode_latents(z_0), backbone.embed_prompt("").sequence
-    pivots: dict[tuple[int, int | str], tuple[Tensor, int]] = {}
+    pivots: dict[tuple[int, int, float, str], tuple[Tensor, int]] = {}
     for variant in variants:
         for steps in variant.steps:
             if known and (variant.name, steps) in known:
@@ -73,7 +73,7 @@ def measure(
             print(f"measuring {variant.name}, T = {steps} ...", file=sys.stderr, flush=True)
             schedule, settings = backbone.schedule(steps), replace(variant.settings, steps=steps)
             backbone.forwards = backbone.backwards = 0
-            key = steps, variant.pivot or settings.fixed_point_iterations
+            key = steps, settings.fixed_point_iterations, settings.pivot_tolerance, variant.pivot
             if key not in pivots:
                 pivot = variant.make_pivot(backbone, schedule, z_0, cond)
                 pivots[key] = pivot, backbone.forwards
@@ -130,7 +130,7 @@ def plot(points: Sequence[Point], path: Path) -> None:
     starts = [start for start in (*STARTS.values(), REFERENCE) if any(p.start == start for p in points)]
     families = list(dict.fromkeys(p.family for p in points if p.start != REFERENCE))
     colours = dict(zip((*STARTS.values(), REFERENCE), ("C0", "C1", "C3", "black"), strict=True))
-    markers = {**dict(zip(families, "os^DvPXd", strict=False)), REFERENCE: "*"}
+    markers = {**dict(zip(families, "os<^DvPXd", strict=False)), REFERENCE: "*"}
     for axis, kind in zip(axes, ("drawn", "photographs"), strict=True):
         for name in dict.fromkeys(p.name for p in points):
             mine = [p for p in points if p.name == name]

@@ -71,8 +71,14 @@ def run_ours(
     optimizer: MakeOptimizer = default_optimizer,
 ) -> Outcome:
     """Null-text inversion with some settings."""
-    schedule, k = backbone.schedule(steps), settings.fixed_point_iterations
-    pivot = ddim_invert(backbone, schedule, subject.z_0, subject.cond, fixed_point_iterations=k)
+    schedule, k, tolerance = (
+        backbone.schedule(steps),
+        settings.fixed_point_iterations,
+        settings.pivot_tolerance,
+    )
+    pivot = ddim_invert(
+        backbone, schedule, subject.z_0, subject.cond, fixed_point_iterations=k, pivot_tolerance=tolerance
+    )
     done = list(optimise(backbone, schedule, pivot, subject.cond, settings, optimizer))
     return Outcome(done[-1][0].z, torch.stack([null for _, null in done]))
 

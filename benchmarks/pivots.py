@@ -1,4 +1,4 @@
-"""Other pivots: refined only where a step needs it, all timesteps at once, and of second order.
+"""Other pivots: all timesteps at once, and of second order.
 
 In x = z / sqrt(alpha_bar) and sigma = sqrt((1 - alpha_bar) / alpha_bar) a DDIM step is x_i = x_{i+1} + (sigma_i -
 sigma_{i+1}) eps_i, level 0 the noisiest. A walk back is exact where eps_i was asked at x_i itself, the level that
@@ -13,39 +13,7 @@ from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step
-from nulltext.inversion import InversionSettings, expected_noise, start_embedding
-
-
-@torch.no_grad()
-def until(
-    backbone: Backbone,
-    schedule: Schedule,
-    z_0: Tensor,
-    cond: TextEmbedding,
-    tolerance: float,
-    most: int = 5,
-) -> Tensor:
-    """Asks a step again until its answer moves a picture's latents by less than the tolerance (mean square).
-
-    The first question is at the latents where the noise of the two steps before would lead, as in ``ddim_invert``.
-    """
-    pivot, seen = [z_0], list[Tensor]()
-    for i in reversed(range(schedule.steps)):
-        t, a_from, a_to = schedule.timesteps[i], schedule.alpha_to[i], schedule.alpha_from[i]
-        z = pivot[-1]
-        eps = expected_noise(seen) if seen else torch.zeros_like(z)
-        z_next = ddim_step(z, eps, a_from, a_to) if seen else z
-        active = torch.ones(len(z), 1, 1, 1, dtype=torch.bool, device=z.device)
-        for _ in range(most):
-            eps = torch.where(active, backbone.predict_noise(z_next, t, cond), eps)
-            backbone.forwards -= int((~active).sum())
-            before, z_next = z_next, ddim_step(z, eps, a_from, a_to)
-            active = active & ((z_next - before).square().mean(dim=(1, 2, 3), keepdim=True) >= tolerance)
-            if not active.any():
-                break
-        pivot.append(z_next)
-        seen = [*seen[-1:], eps]
-    return torch.stack(pivot[::-1])
+from nulltext.inversion import InversionSettings, start_embedding
 
 
 @torch.no_grad()

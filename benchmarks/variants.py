@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import torch
 from methods import MakeOptimizer, Outcome
-from pivots import SecondOrder, at_once, until
+from pivots import SecondOrder, at_once
 from step_lengths import CarriedLength, first_share, gauss_newton, walk
 from torch import Tensor
 from torch.optim import Adam
@@ -17,6 +17,7 @@ from torch.optim import Adam
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule
 from nulltext.inversion import InversionSettings, ddim_invert, default_optimizer, optimise
+from nulltext.optimizers import NormalisedGradient
 
 Walk: TypeAlias = Callable[[Backbone, Schedule, Tensor, TextEmbedding, InversionSettings], Outcome]
 Pivot: TypeAlias = Callable[[Backbone, Schedule, Tensor, TextEmbedding], Tensor]
@@ -63,13 +64,15 @@ def _bent(inner: Callable[[], Callable[..., None]], penalty: float = 0.0) -> Wal
     return partial(walk, inner=inner, penalty=penalty)
 
 
-GRADIENT, EXACT = "gradient, 0.01 long", "exact length, conjugate directions"
+GRADIENT, EXACT = "gradient, 0.002 long", "exact length, conjugate directions"
+LONG = "0.01 long"
 CARRIED, PENALISED = "lengths carried, Barzilai-Borwein", "exact length, penalised"
 SHARE, OTHER = "first timesteps only", "other pivot or walk"
 PENALTIES = (1e-4, 1e-3, 1e-2)
 SHARES = (0.2, 0.4, 0.6)
 WALKS: dict[str, tuple[Walk, str]] = {  # how the null embeddings learn, and what the plot calls it
     "": (partial(by_optimizer, optimizer=default_optimizer), GRADIENT),
+    LONG: (partial(by_optimizer, optimizer=partial(NormalisedGradient, lr=0.01)), f"gradient, {LONG}"),
     "Adam": (partial(by_optimizer, optimizer=ADAM), "Adam"),
     "Adam, lr 0.1": (partial(by_optimizer, optimizer=partial(Adam, lr=0.1)), "Adam"),
     "exact length": (_bent(partial(gauss_newton, 1)), EXACT),
@@ -83,8 +86,7 @@ WALKS: dict[str, tuple[Walk, str]] = {  # how the null embeddings learn, and wha
     **{f"first {x:.0%}": (partial(first_share, share=x), SHARE) for x in SHARES},
     **{f"Adam, first {x:.0%}": (partial(first_share, share=x, optimizer=ADAM), SHARE) for x in SHARES},
 }
-PIVOTS: dict[str, Pivot] = {  # beside those of fixed_point_iterations
-    **{f"until {x:.0e}": partial(until, tolerance=x) for x in (1e-4, 1e-5, 1e-6)},
+PIVOTS: dict[str, Pivot] = {  # beside those of the settings
     **{f"at once, {n} sweeps": partial(at_once, sweeps=n) for n in (1, 2, 4, 6)},
     **{f"at once, {n} sweeps alone": partial(at_once, sweeps=n, correct=False) for n in (4, 8)},
     **{f"second order, {n} sweeps": partial(second_order_pivot, sweeps=n) for n in (1, 2)},
@@ -111,7 +113,8 @@ class Variant:
         s = self.settings
         words = [self.start, f"N = {s.inner_steps}"]
         words += [f"tolerance {s.tolerance:.0e}"] if s.inner_steps and s.tolerance else []
-        words += [f"pivot {self.pivot or s.fixed_point_iterations}", *filter(None, [self.walk])]
+        refined = f"until {s.pivot_tolerance:.0e}" if s.pivot_tolerance else f"{s.fixed_point_iterations}"
+        words += [f"pivot {self.pivot or refined}", *filter(None, [self.walk])]
         default = s == InversionSettings() and not self.walk and not self.pivot
         return ", ".join(words) + " (default)" * default
 
@@ -126,26 +129,46 @@ class Variant:
         """The trajectory (T + 1, B, 4, h, w)."""
         if self.pivot:
             return PIVOTS[self.pivot](backbone, schedule, z_0, cond)
-        k = self.settings.fixed_point_iterations
-        return ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=k)
+        k, tolerance = self.settings.fixed_point_iterations, self.settings.pivot_tolerance
+        alone = [  # so that each is refined, and counted, as often as it needs
+            ddim_invert(
+                backbone,
+                schedule,
+                z_0[b : b + 1],
+                cond[b : b + 1],
+                fixed_point_iterations=k,
+                pivot_tolerance=tolerance,
+            )
+            for b in range(len(z_0))
+        ]
+        return torch.cat(alone, dim=1)
 
 
 def _variants() -> Iterator[Variant]:
-    every, source = (10, 20, 25, 50), InversionSettings()
+    every, until = (10, 20, 25, 50), InversionSettings()
+    source = replace(until, fixed_point_iterations=1, pivot_tolerance=0.0)
     always = replace(source, tolerance=0.0)
     for k in (0, 1, 2):
         yield Variant(replace(source, inner_steps=0, fixed_point_iterations=k), every)
         yield Variant(replace(source, fixed_point_iterations=k), every)
-    yield Variant(always, every)
+        yield Variant(replace(source, fixed_point_iterations=k), every, LONG)
+    yield Variant(always, every, LONG)
     for n in (2, 10):
-        yield Variant(replace(source, inner_steps=n))
-        yield Variant(replace(always, inner_steps=n))
+        yield Variant(replace(source, inner_steps=n), (20,), LONG)
+        yield Variant(replace(always, inner_steps=n), (20,), LONG)
     yield Variant(source, every, "Adam")
     yield Variant(always, (10, 20), "Adam")
     for start in (0.5, 0.0):
         yield Variant(replace(always, start=start, inner_steps=0))
         for n in (1, 2, 10):
-            yield Variant(replace(always, start=start, inner_steps=n))
+            yield Variant(replace(always, start=start, inner_steps=n), (20,), LONG)
+    for tolerance in (1e-4, 1e-5, 1e-6):
+        refined = replace(until, pivot_tolerance=tolerance)
+        yield Variant(replace(refined, inner_steps=0), every)
+        yield Variant(refined, every)
+        yield Variant(refined, every, LONG)
+    for start in (0.5, 0.0):
+        yield Variant(replace(until, start=start, tolerance=0.0, inner_steps=10), (20,), LONG)
     yield from _learning(source, always)
     yield from _other_pivots(source)
 
@@ -176,14 +199,13 @@ def _learning(source: InversionSettings, always: InversionSettings) -> Iterator[
 
 
 def _other_pivots(source: InversionSettings) -> Iterator[Variant]:
-    """Pivots refined where needed, of all timesteps at once, of second order."""
+    """Pivots of all timesteps at once, of second order."""
     none = replace(source, inner_steps=0)
     for name in PIVOTS:
-        second, untils = name.startswith("second"), name.startswith("until")
-        steps = (10, 20, 50) if untils else (10, 20) if second else (20,)
-        yield Variant(none, steps, "second order" * second, name)
+        second = name.startswith("second")
+        yield Variant(none, (10, 20) if second else (20,), "second order" * second, name)
         if not second:
-            yield Variant(source, steps if untils else (20,), "", name)
+            yield Variant(source, (20,), LONG, name)
 
 
 VARIANTS = tuple(_variants())

@@ -105,7 +105,7 @@ def test_curves_stand_on_their_axes(room, tiny_sd):
     for name in ("loss", "inner_steps", "grad_norm", "learning_rate"):
         assert [step for step, _ in scalars[f"{name}/sheep"]] == list(range(T))
     rates = [value for _, value in scalars["learning_rate/sheep"]]
-    assert rates == pytest.approx([0.01 * (1 - i / 100) for i in range(T)])
+    assert rates == pytest.approx([0.002 * (1 - i / 100) for i in range(T)])
     assert images["heading_for/sheep"] == [0, 2, 3]
     assert images["original_vae_ddim_nulltext/sheep"] == images["loss_heat_map/sheep"] == [3]
     numbers = json.loads(Path("lightning_logs/version_0/sheep/metrics.json").read_text())

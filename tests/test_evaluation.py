@@ -168,8 +168,8 @@ def test_the_inner_steps_are_the_named_optimizers(backbone, tmp_path, name):
     if name == "adam":
         assert 0 < step.abs().max() < 0.01001  # no entry goes further
     else:
-        assert step.square().mean().sqrt() == pytest.approx(0.01, rel=1e-3)
-        assert step.abs().max() > 0.02
+        assert step.square().mean().sqrt() == pytest.approx(0.002, rel=1e-3)
+        assert step.abs().max() > 0.004
 
 
 def test_the_source_prompt_as_target_is_the_reconstruction(backbone, folder, tmp_path):

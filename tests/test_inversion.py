@@ -14,6 +14,8 @@ from torch.optim import Adam, Optimizer
 from nulltext.backbone import Backbone
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.errors import UserError
+from nulltext.farmyard.drawing import draw
+from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
 from nulltext.inversion import (
     Inversion,
     InversionSettings,
@@ -28,6 +30,7 @@ from nulltext.inversion import (
     start_embedding,
 )
 from nulltext.optimizers import NormalisedGradient
+from nulltext.pictures import to_pixels
 
 PAPER_LIKE = {"start": 0.0, "tolerance": 0.0, "fixed_point_iterations": 0}
 PAPER = InversionSettings(steps=4, inner_steps=3, **PAPER_LIKE)
@@ -64,6 +67,53 @@ def test_fixed_point_iterations_bring_the_walk_back(tiny_sd: Path) -> None:
         back = sample(backbone, schedule, pivot[0], cond, [cond], 1.0)
         errors.append((back - pivot[-1]).square().mean().item())
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_a_step_is_refined_until_it_stands_and_no_longer() -> None:
+    """Then sampling back meets the pivot as nearly; each picture of a batch stops where it would alone."""
+    backbone = Backbone.from_pretrained("farmyard")
+    schedule, tolerance = backbone.schedule(10), 1e-6
+    options = {"fixed_point_iterations": 30, "pivot_tolerance": tolerance}
+    scene = random_scene(HELD_OUT_SEEDS[0])
+    pixels = to_pixels(draw(scene, 64))
+    z_0 = backbone.encode_image(torch.stack([pixels, pixels.flip(2)]))
+    cond = backbone.embed_prompt([caption(scene), "a photo of a cow"])
+    found, spent = [], []
+    for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
+        backbone.forwards = 0
+        found.append(ddim_invert(backbone, schedule, z_0[rows], cond[rows], **options))
+        spent.append(backbone.forwards)
+    whole, *alone = found
+    torch.testing.assert_close(whole, torch.cat(alone, dim=1), rtol=1e-4, atol=1e-4)
+    assert all(10 < n < 60 for n in spent[1:]) and spent[0] >= 2 * max(spent[1:])
+    for i in range(10):
+        eps = backbone.predict_noise(whole[i], schedule.timesteps[i], cond).detach()
+        back = ddim_step(whole[i], eps, schedule.alpha_from[i], schedule.alpha_to[i])
+        assert ((back - whole[i + 1]).square().mean(dim=(1, 2, 3)) < tolerance).all()
+
+
+def test_a_step_that_refining_leads_away_from_is_refined_no_further() -> None:
+    """Each answer here is a multiple of what was asked, so large that the second lies further off than the first."""
+    asked = []
+    network = SimpleNamespace(predict_noise=lambda z, t, cond: asked.append(z) or 1e3 * z)
+    schedule = Backbone.from_pretrained("farmyard").schedule(6)
+    z_0 = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    pivot = ddim_invert(network, schedule, z_0, None, fixed_point_iterations=5, pivot_tolerance=1e-5)
+    assert len(asked) == 2 * 6
+    for i, first in zip(reversed(range(6)), asked[::2], strict=True):
+        step = ddim_step(pivot[i + 1], 1e3 * first, schedule.alpha_to[i], schedule.alpha_from[i])
+        torch.testing.assert_close(pivot[i], step)
+
+
+@pytest.mark.parametrize(("tolerance", "forwards"), [(0.0, 3 * 6 + 2), (1e9, 6)])
+def test_how_often_the_pivot_asks_at_most_and_at_least(
+    tiny_sd: Path, tolerance: float, forwards: int
+) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    pixels, cond = _picture().pixels[None], backbone.embed_prompt(PROMPT)
+    options = {"fixed_point_iterations": 3, "pivot_tolerance": tolerance}
+    ddim_invert(backbone, backbone.schedule(6), backbone.encode_image(pixels), cond, **options)
+    assert backbone.forwards == forwards
 
 
 def test_every_family_inverts_saves_and_reconstructs(tiny: Path, tmp_path: Path) -> None:
@@ -260,6 +310,7 @@ def test_three_bad_losses_end_the_run(tiny_sd: Path) -> None:
         ("inner_steps", -1),
         ("start", 1.5),
         ("fixed_point_iterations", -1),
+        ("pivot_tolerance", -1.0),
         ("tolerance", -1.0),
     ],
 )

@@ -93,9 +93,13 @@ def test_times_of_parts_follow_the_counts(tiny_sd: Path) -> None:
         (methods.DEFAULT, methods.METHODS["default"][0]),
         (methods.PAPER, methods.run_reference),
     ):
+        settings = replace(settings, steps=3, pivot_tolerance=0.0)
         backbone.forwards = backbone.backwards = 0
-        run(backbone, _subject(backbone), 3)
-        seconds = shapes.seconds_of(units, replace(settings, steps=3), backbone.backwards)
+        if run is methods.run_ours:
+            run(backbone, _subject(backbone), 3, settings)
+        else:
+            run(backbone, _subject(backbone), 3)
+        seconds = shapes.seconds_of(units, settings, shapes.longest_pivot(settings), backbone.backwards)
         assert seconds == backbone.forwards + backbone.backwards
 
 
@@ -107,7 +111,7 @@ def test_a_whole_comparison_runs_and_writes(
     assert "| ours, the default |" in capsys.readouterr().out
     (found,) = json.loads((tmp_path / "speed.json").read_text())["methods"]
     t, n = methods.DEFAULT.steps, methods.DEFAULT.inner_steps
-    assert 2 * t <= found["forwards"][0] <= 2 * t + 2 + n * t
+    assert 2 * t <= found["forwards"][0] <= shapes.longest_pivot(methods.DEFAULT) + t + n * t
     assert found["backwards"][0] <= n * t
     assert "| ours, the default |" in (tmp_path / "speed.md").read_text()
 
@@ -185,17 +189,18 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_are_the_same_pictures_as_one_by_one(
-    in_this_process: None, tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    in_this_process: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Of the shipped model: refining the pivot of random weights need not settle, and enlarges roundings."""
     out = tmp_path / "batches"
-    words = ["--model", str(tiny_sd), "--batches", "2", "--repeats", "1", "--out", str(out)]
-    assert speed.main(words) == 0
+    assert speed.main(["--batches", "2", "--repeats", "1", "--out", str(out)]) == 0
     one, two = json.loads(out.with_suffix(".json").read_text())["batches"]
     assert (one["size"], two["size"], one["pictures"], two["pictures"]) == (1, 2, 2, 2)
     assert one["apart"] == {"null": 0, "z_0": 0}
-    assert two["apart"]["null"] < 1e-4 and two["apart"]["z_0"] < 1e-2  # another order: more than 1
+    assert two["apart"]["null"] < 1e-5 and two["apart"]["z_0"] < 1e-4  # another order: more than 1
     t = methods.DEFAULT.steps
-    assert 2 * t <= one["evaluations"] <= two["evaluations"] <= 4 * t + 2
+    longest = shapes.longest_pivot(methods.DEFAULT)
+    assert 2 * t <= one["evaluations"] <= two["evaluations"] <= longest + t + 2 * t
     assert f"| {3600 / two['seconds']:.0f} |" in capsys.readouterr().out
 
 
@@ -231,8 +236,9 @@ def test_laws_vary_one_thing_at_a_time(
     assert points == [(10, 1, 32), (20, 2, 32), (20, 1, 48)]
     printed = capsys.readouterr().out
     for law in (base, *found):
-        inversions = law["pictures"]
-        assert law["forwards"] - law["backwards"] == (2 * law["steps"] + 2) * inversions
+        inversions, t = law["pictures"], law["steps"]
+        pivot = law["forwards"] - law["backwards"] - t * inversions
+        assert t * inversions <= pivot <= shapes.longest_pivot(replace(methods.DEFAULT, steps=t)) * inversions
         assert 0 <= law["backwards"] <= law["steps"] * inversions
         assert f"| {law['steps']} | {law['pictures']} | {law['side']} x {law['side']} |" in printed
 
@@ -243,7 +249,8 @@ def test_the_front_has_each_choice_and_a_name_for_each_variant() -> None:
     default = next(v for v in variants.VARIANTS if v.name.endswith("(default)"))
     assert default.settings == methods.DEFAULT and not default.walk and not default.pivot
     chosen = [v.settings for v in variants.VARIANTS]
-    assert {s.fixed_point_iterations for s in chosen} == {0, 1, 2}
+    assert {s.fixed_point_iterations for s in chosen} == {0, 1, 2, methods.DEFAULT.fixed_point_iterations}
+    assert {s.pivot_tolerance for s in chosen} == {0.0, 1e-4, 1e-5, 1e-6}
     assert {s.start for s in chosen} == {0.0, 0.5, 1.0}
     assert {s.inner_steps for s in chosen} == {0, 1, 2, 3, 10}
     assert {s.tolerance for s in chosen} == {0.0, 1e-5}
@@ -253,7 +260,7 @@ def test_the_front_has_each_choice_and_a_name_for_each_variant() -> None:
 
 
 @pytest.mark.parametrize(("walk", "pivot"), [
-    ("", ""), ("exact length", ""), ("2 directions", ""), ("length carried", ""), ("", "until 1e-05"),
+    ("", ""), ("exact length", ""), ("2 directions", ""), ("length carried", ""),
 ])  # fmt: skip
 def test_a_picture_counts_in_a_batch_what_it_takes_by_itself(tiny_sd: Path, walk: str, pivot: str) -> None:
     """Each has its own number of inner steps: the tolerance lies amid their losses."""
@@ -440,18 +447,6 @@ def test_sweeps_at_once_come_to_the_pivot_that_the_walk_meets(tiny_sd: Path) -> 
         assert backbone.forwards == 2 * (1 + 5 * sweeps + 5 * correct)
         off.append(_off_the_walk(backbone, schedule, pivot).max())
     assert off[0] > off[1] > off[2] and off[2] < 1e-12
-
-
-def test_a_pivot_is_refined_until_it_is_near_enough_and_no_longer(tiny_sd: Path) -> None:
-    """The faint picture needs fewer questions than the other."""
-    backbone, schedule, z_0, cond = _gaussian(tiny_sd, 5)
-    spent = {}
-    for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
-        backbone.forwards = 0
-        pivot = pivots.until(backbone, schedule, z_0[rows], cond, 1e-6, most=50)
-        spent[rows.start, rows.stop] = backbone.forwards
-        assert (_off_the_walk(backbone, schedule, pivot) < 1e-6).all()
-    assert spent[0, 2] == spent[0, 1] + spent[1, 2] and spent[0, 1] > spent[1, 2] >= 5
 
 
 def _evenly_spaced(tiny_sd: Path, steps: int) -> tuple[Gaussian, Schedule, torch.Tensor, TextEmbedding]:

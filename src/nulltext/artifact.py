@@ -20,7 +20,7 @@ MAX_SIDE = 2**16  # pixels
 MAX_PROMPT = 10_000  # characters
 MAX_STEPS = 1000  # T
 TEXTS = ("prompt", "model", "fingerprint", "crop", "source_sha256")
-NUMBERS = ("guidance_scale", "psnr", "fixed_point_iterations")
+NUMBERS = ("guidance_scale", "psnr", "fixed_point_iterations", "pivot_tolerance")
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def draw_report(result: Result, numbers: dict[str, Any], history: History, b: in
     facts = [
         f"{settings['model']}, {result.inversion.size[1]} x {result.inversion.size[0]} pixels, {settings['precision']}",
         f"T = {settings['steps']}, N = {settings['inner_steps']}, w = {w:g}, start {settings['start']:g}, "
-        f"fixed-point {settings['fixed_point_iterations']}",
+        f"pivot refined {'at most ' if settings['pivot_tolerance'] else ''}{settings['fixed_point_iterations']} times",
         f"{numbers['inner_steps']} inner steps, {numbers['unet_forwards']} forwards, "
         f"{numbers['unet_backwards']} backwards",
         f"pivot {numbers['seconds_pivot']:.1f} s, optimisation {numbers['seconds_optimisation']:.1f} s, "

@@ -205,8 +205,13 @@ def _pivot(
     else:
         z_0 = backbone.encode_image(original[None])
     return ddim_invert(
-        backbone, schedule, z_0, cond, fixed_point_iterations=inversion.fixed_point_iterations
-    )  # fmt: skip
+        backbone,
+        schedule,
+        z_0,
+        cond,
+        fixed_point_iterations=inversion.fixed_point_iterations,
+        pivot_tolerance=inversion.pivot_tolerance,
+    )
 
 
 def resolve_kind(edit: Edit, source: Tokens, target: Tokens) -> Kind:

@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -54,7 +55,7 @@ from nulltext.optimizers import NormalisedGradient
 
 OPTIMIZERS: dict[InnerOptimizer, Callable[..., Optimizer]] = {
     "normalised_gradient": NormalisedGradient,
-    "adam": Adam,
+    "adam": partial(Adam, lr=0.01),
 }
 
 BLEND_START = 0.2
@@ -152,6 +153,7 @@ class Evaluator:
                 z_0,
                 cond,
                 fixed_point_iterations=self.inversion.fixed_point_iterations,
+                pivot_tolerance=self.inversion.pivot_tolerance,
             )
         starts = list(self._starts(sources, pivot, cond, made[0].share(len(sources))))
         outputs: dict[str, list[tuple[Method, str, Cost, Tensor]]] = {}
@@ -198,6 +200,7 @@ class Evaluator:
     def _learn(self, pivot: Tensor, cond: TextEmbedding) -> tuple[list[TextEmbedding], Tensor]:
         """The null text of each step by Algorithm 1, and the walk under them (T + 1, S, 4, h, w)."""
         model = self.settings.model
+        rate = {} if model.learning_rate is None else {"lr": model.learning_rate}
         start = start_embedding(self.backbone, cond, self.inversion.start)
         null, walk = [], [pivot[0]]
         for record, sequence in optimise(
@@ -206,7 +209,7 @@ class Evaluator:
             pivot,
             cond,
             self.inversion,
-            lambda p: OPTIMIZERS[model.optimizer](p, lr=model.learning_rate),
+            partial(OPTIMIZERS[model.optimizer], **rate),
         ):
             self.tell(f"null_text, timestep {len(walk)} of {self.inversion.steps}")
             null.append(start.with_sequence(sequence))
@@ -286,6 +289,7 @@ class Evaluator:
             timesteps=self.schedule.timesteps.tolist(),
             size=(self.size, self.size),
             fixed_point_iterations=self.inversion.fixed_point_iterations,
+            pivot_tolerance=self.inversion.pivot_tolerance,
             pooled=None if pooled is None else pooled[i],
         )
 

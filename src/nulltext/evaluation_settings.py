@@ -26,13 +26,14 @@ class ModelSettings(InversionSettings):
         device: Where it computes: cpu, cuda, mps; auto takes the first GPU there is.
         variant: Which weight files to take, such as fp16.
         optimizer: Takes the inner steps: normalised_gradient as in fit, or adam as in the paper.
-        learning_rate: Of the inner steps; 0.01 as in the paper.
+        learning_rate: Of the inner steps; by default 0.01 for adam, as in the paper, and fit's 0.002 otherwise.
         size: Side of the pictures in pixels; the model's own by default.
         steps: T, the DDIM steps; 50 in the paper.
         inner_steps: N, at most so many optimiser steps a timestep; 10 in the paper.
         guidance_scale: Weight w of classifier-free guidance; 7.5 as in the paper.
         start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between.
-        fixed_point_iterations: Refinements of each step of the pivot; 0 is plain DDIM inversion (paper).
+        fixed_point_iterations: Refinements of each step of the pivot at most; 0 is plain DDIM inversion (paper).
+        pivot_tolerance: A step of the pivot is refined no further once that moved its latents by less.
         learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
         tolerance: A loss below it needs no (further) inner step; 0 in the paper.
         early_stop_loss: Timestep i's inner loop ends below early_stop_loss + early_stop_growth * i; 0 never.
@@ -46,7 +47,7 @@ class ModelSettings(InversionSettings):
     device: str = "auto"
     variant: str | None = None
     optimizer: InnerOptimizer = "normalised_gradient"
-    learning_rate: float = 0.01
+    learning_rate: float | None = None
     size: int | None = None
 
     def inversion(self) -> InversionSettings:

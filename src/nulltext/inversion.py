@@ -48,7 +48,10 @@ class InversionSettings:
     inner_steps: int = 1  # N, at most so many optimiser steps a timestep
     guidance_scale: float = 7.5  # w
     start: float = 1.0  # where null_0 starts: 0 the empty prompt, 1 the source prompt; see warm_start
-    fixed_point_iterations: int = 1  # how often each step of the pivot is refined; 0 is plain DDIM inversion
+    fixed_point_iterations: int = (
+        4  # a step of the pivot is refined at most so often; 0: plain DDIM inversion
+    )
+    pivot_tolerance: float = 1e-5  # ... and no more once that moved its latents by less (mean square); 0: all
     learning_rate_decay: float = 0.01  # step i learns at lr * (1 - decay * i)
     tolerance: float = 1e-5  # a loss below it needs no (further) inner step; 0: all (paper)
     early_stop_loss: float = (
@@ -71,6 +74,10 @@ class InversionSettings:
             )
         if self.fixed_point_iterations < 0:
             raise UserError(f"fixed_point_iterations must be 0 or more, not {self.fixed_point_iterations}")
+        if not self.pivot_tolerance >= 0:
+            raise UserError(
+                f"pivot_tolerance must be 0 or more, not {self.pivot_tolerance}; 0 always refines as often as allowed"
+            )
         if not 1 <= self.steps <= 1000:
             raise UserError(f"steps must be between 1 and 1000, not {self.steps}; 50 is the paper's choice")
         if not self.guidance_scale >= 0:
@@ -93,8 +100,8 @@ class InversionSettings:
 
 
 def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
-    """Steps along the gradient, as long as Adam's first at the paper's learning rate of 0.01."""
-    return NormalisedGradient(parameters, lr=0.01)
+    """Steps along the gradient, a fifth as long as Adam's first at the paper's learning rate of 0.01."""
+    return NormalisedGradient(parameters)
 
 
 def choices(
@@ -151,6 +158,7 @@ def ddim_invert(
     cond: TextEmbedding,
     *,
     fixed_point_iterations: int = 0,
+    pivot_tolerance: float = 0.0,
 ) -> Tensor:
     """The pivot: DDIM inversion at guidance 1 (paper, section 3.1).
 
@@ -163,23 +171,35 @@ def ddim_invert(
         schedule: T noise levels.
         z_0: The pictures' latents (B, 4, h, w).
         cond: The source prompts' embeddings, B rows.
-        fixed_point_iterations: k refinements of each step, one forward each, and one more for the first two, which
-            have too few before them to go by; 0 is plain DDIM inversion, T forwards.
+        fixed_point_iterations: At most k refinements of each step, one forward each, and one more for the first two,
+            which have too few before them to go by; 0 is plain DDIM inversion, T forwards.
+        pivot_tolerance: A picture whose latents a refinement moved by less, in the mean square, is refined no further;
+            nor one that would move further than the time before, since there refining leads away. 0 refines k times.
 
     Returns:
         The trajectory (T + 1, B, 4, h, w), noisiest first: ``pivot[0] = z_T``, ``pivot[T] = z_0``.
     """
     pivot: list[Tensor] = [z_0]
-    seen: list[Tensor] = []  # the noise of each step so far
+    seen: list[Tensor] = []  # the noise of the two steps before
     for i in reversed(range(schedule.steps)):
         t, a_from, a_to = schedule.timesteps[i], schedule.alpha_to[i], schedule.alpha_from[i]
         z = z_next = pivot[-1]
         if fixed_point_iterations and seen:
             z_next = ddim_step(z, expected_noise(seen), a_from, a_to)
         one_more = fixed_point_iterations == 0 or len(seen) < 2
+        eps, stands = torch.zeros_like(z), torch.zeros(len(z), 1, 1, 1, dtype=torch.bool, device=z.device)
+        moved = torch.full_like(stands, torch.inf, dtype=z.dtype)
         for _ in range(fixed_point_iterations + one_more):
-            eps = backbone.predict_noise(z_next, t, cond)
-            z_next = ddim_step(z, eps, a_from, a_to)
+            asked = backbone.predict_noise(z_next, t, cond)
+            reached = ddim_step(z, asked, a_from, a_to)
+            if pivot_tolerance:
+                before, moved = moved, (reached - z_next).square().mean(dim=(1, 2, 3), keepdim=True)
+                stands |= moved > before
+            eps, z_next = torch.where(stands, eps, asked), torch.where(stands, z_next, reached)
+            if pivot_tolerance:
+                stands |= moved < pivot_tolerance
+                if stands.all():
+                    break
         pivot.append(z_next)
         seen = [*seen[-1:], eps]
     return torch.stack(pivot[::-1])
@@ -449,6 +469,7 @@ class Inversion:
     crop: str = "center"
     source_sha256: str = ""
     fixed_point_iterations: int = 0
+    pivot_tolerance: float = 0.0
     psnr: float = float("nan")  # dB, the reconstruction against the picture
     settings: dict[str, Any] = field(default_factory=dict)
     pooled: Tensor | None = None  # (p,), SDXL: the null text's pooled embedding
@@ -589,7 +610,14 @@ def invert(
     size = (pixels.shape[-2], pixels.shape[-1])
     cond = backbone.embed_prompt(prompt, size)
     z_0 = backbone.encode_image(pixels)
-    pivot = ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=settings.fixed_point_iterations)
+    pivot = ddim_invert(
+        backbone,
+        schedule,
+        z_0,
+        cond,
+        fixed_point_iterations=settings.fixed_point_iterations,
+        pivot_tolerance=settings.pivot_tolerance,
+    )
     nulls = []
     z_0 = pivot[0]
     for record, null in optimise(backbone, schedule, pivot, cond, settings, optimizer):
@@ -640,6 +668,7 @@ def describe(
         crop=str(picture.crop),
         source_sha256=picture.sha256,
         fixed_point_iterations=settings.fixed_point_iterations,
+        pivot_tolerance=settings.pivot_tolerance,
         psnr=psnr,
         settings=choices(backbone, settings, optimizer),
         pooled=None if pooled is None else pooled[0],

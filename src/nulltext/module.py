@@ -84,7 +84,10 @@ class NullTextInversion(LightningModule):
         guidance_scale: Weight w of classifier-free guidance; 7.5 as in the paper.
         start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between. Below 1
             those after the first start where the one before ended.
-        fixed_point_iterations: Refinements of each step of the pivot, one forward each; 0 is plain DDIM inversion.
+        fixed_point_iterations: Refinements of each step of the pivot at most, one forward each; 0 is plain DDIM
+            inversion.
+        pivot_tolerance: A step of the pivot is refined no further once that moved its latents by less (mean square);
+            0 always refines so often.
         optimizer: The inner optimiser, fresh at each timestep.
         learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
         tolerance: A timestep whose loss is below takes no (further) inner step; 0 always takes all, as the paper.
@@ -108,7 +111,8 @@ class NullTextInversion(LightningModule):
         guidance_scale: float = InversionSettings.guidance_scale,
         start: float = InversionSettings.start,
         fixed_point_iterations: int = InversionSettings.fixed_point_iterations,
-        optimizer: OptimizerCallable = lambda parameters: NormalisedGradient(parameters, lr=0.01),
+        pivot_tolerance: float = InversionSettings.pivot_tolerance,
+        optimizer: OptimizerCallable = lambda parameters: NormalisedGradient(parameters),
         learning_rate_decay: float = InversionSettings.learning_rate_decay,
         tolerance: float = InversionSettings.tolerance,
         early_stop_loss: float = InversionSettings.early_stop_loss,
@@ -263,8 +267,14 @@ class NullTextInversion(LightningModule):
         self._read_texts(pictures)
         assert self._cond is not None and self._start is not None
         z_0 = self.backbone.encode_image(torch.stack([picture.pixels for picture in pictures]))
-        k = self.settings.fixed_point_iterations
-        self.pivot = ddim_invert(self.backbone, self.schedule, z_0, self._cond, fixed_point_iterations=k)
+        self.pivot = ddim_invert(
+            self.backbone,
+            self.schedule,
+            z_0,
+            self._cond,
+            fixed_point_iterations=self.settings.fixed_point_iterations,
+            pivot_tolerance=self.settings.pivot_tolerance,
+        )
         self.z = self.pivot[0]
         for parameter in self.null:
             parameter.data = torch.zeros_like(self._start.sequence)

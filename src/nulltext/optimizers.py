@@ -20,7 +20,7 @@ class NormalisedGradient(Optimizer):
         lr: Root mean square of a step's entries.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.01) -> None:
+    def __init__(self, params: Iterable[Any], lr: float = 0.002) -> None:
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
