@@ -1,4 +1,4 @@
-"""Other pivots: all timesteps at once, and of second order.
+"""Other pivots: refined with a secant, all timesteps at once, and of second order.
 
 In x = z / sqrt(alpha_bar) and sigma = sqrt((1 - alpha_bar) / alpha_bar) a DDIM step is x_i = x_{i+1} + (sigma_i -
 sigma_{i+1}) eps_i, level 0 the noisiest. A walk back is exact where eps_i was asked at x_i itself, the level that
@@ -13,7 +13,50 @@ from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step
-from nulltext.inversion import InversionSettings, start_embedding
+from nulltext.inversion import InversionSettings, expected_noise, start_embedding
+
+
+@torch.no_grad()
+def secant(
+    backbone: Backbone, schedule: Schedule, z_0: Tensor, cond: TextEmbedding, tolerance: float, most: int = 4
+) -> Tensor:
+    """Refined as in ``ddim_invert``, each answer mixed with the one before (Anderson 1965, depth 1).
+
+    With f the step that an answer leads to and r = f - z its residual, the next question is put where the residual
+    would vanish on the line through the last two: z <- f - theta (f - f_before), theta = <r, r - r_before> /
+    ||r - r_before||^2, held between -2 and 0.9.
+    """
+    return torch.cat(
+        [
+            _secant(backbone, schedule, z_0[b : b + 1], cond[b : b + 1], tolerance, most)
+            for b in range(len(z_0))
+        ],
+        dim=1,
+    )
+
+
+def _secant(
+    backbone: Backbone, schedule: Schedule, z_0: Tensor, cond: TextEmbedding, tolerance: float, most: int
+) -> Tensor:
+    pivot, seen = [z_0], list[Tensor]()
+    for i in reversed(range(schedule.steps)):
+        t, levels = schedule.timesteps[i], (schedule.alpha_to[i], schedule.alpha_from[i])
+        z = ddim_step(pivot[-1], expected_noise(seen), *levels) if seen else pivot[-1]
+        before: tuple[Tensor, Tensor] | None = None
+        for _ in range(most + (len(seen) < 2)):
+            eps = backbone.predict_noise(z, t, cond)
+            f = ddim_step(pivot[-1], eps, *levels)
+            r, z = f - z, f
+            if r.square().mean() < tolerance:
+                break
+            if before is not None:
+                change = r - before[1]
+                theta = ((r * change).sum() / change.square().sum()).clamp(-2, 0.9)
+                z = f - theta * (f - before[0])
+            before = f, r
+        pivot.append(z)
+        seen = [*seen[-1:], eps]
+    return torch.stack(pivot[::-1])
 
 
 @torch.no_grad()

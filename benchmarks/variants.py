@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import torch
 from methods import MakeOptimizer, Outcome
-from pivots import SecondOrder, at_once
+from pivots import SecondOrder, at_once, secant
 from step_lengths import CarriedLength, first_share, gauss_newton, walk
 from torch import Tensor
 from torch.optim import Adam
@@ -87,6 +87,7 @@ WALKS: dict[str, tuple[Walk, str]] = {  # how the null embeddings learn, and wha
     **{f"Adam, first {x:.0%}": (partial(first_share, share=x, optimizer=ADAM), SHARE) for x in SHARES},
 }
 PIVOTS: dict[str, Pivot] = {  # beside those of the settings
+    "secant until 1e-05": partial(secant, tolerance=1e-5),
     **{f"at once, {n} sweeps": partial(at_once, sweeps=n) for n in (1, 2, 4, 6)},
     **{f"at once, {n} sweeps alone": partial(at_once, sweeps=n, correct=False) for n in (4, 8)},
     **{f"second order, {n} sweeps": partial(second_order_pivot, sweeps=n) for n in (1, 2)},
@@ -199,13 +200,13 @@ def _learning(source: InversionSettings, always: InversionSettings) -> Iterator[
 
 
 def _other_pivots(source: InversionSettings) -> Iterator[Variant]:
-    """Pivots of all timesteps at once, of second order."""
+    """Pivots refined with a secant, of all timesteps at once, of second order."""
     none = replace(source, inner_steps=0)
     for name in PIVOTS:
-        second = name.startswith("second")
-        yield Variant(none, (10, 20) if second else (20,), "second order" * second, name)
+        second, steps = name.startswith("second"), (20,) if name.startswith("at once") else (10, 20)
+        yield Variant(none, steps, "second order" * second, name)
         if not second:
-            yield Variant(source, (20,), LONG, name)
+            yield Variant(source, steps, LONG if name.startswith("at once") else "", name)
 
 
 VARIANTS = tuple(_variants())

@@ -10,6 +10,10 @@ import pytest
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+torch.set_num_threads(
+    1
+)  # models so small gain nothing from a second, and lose much where two tests run at once
 
 SCHEDULER: dict[str, Any] = {
     "beta_start": 0.00085,

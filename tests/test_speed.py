@@ -438,6 +438,14 @@ def _off_the_walk(backbone: Gaussian, schedule: Schedule, pivot: torch.Tensor) -
     return (torch.stack(landed) - pivot[1:]).square().mean(dim=(2, 3, 4))
 
 
+def test_the_secant_is_exact_after_two_answers_where_noise_is_linear_in_the_latents(tiny_sd: Path) -> None:
+    backbone, schedule, z_0, cond = _gaussian(tiny_sd, 5)
+    plain = ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=3)
+    mixed = pivots.secant(backbone, schedule, z_0, cond, 1e-20, 3)
+    assert _off_the_walk(backbone, schedule, mixed).max() < 1e-12
+    assert _off_the_walk(backbone, schedule, plain).max() > 1e-9
+
+
 def test_sweeps_at_once_come_to_the_pivot_that_the_walk_meets(tiny_sd: Path) -> None:
     backbone, schedule, z_0, cond = _gaussian(tiny_sd, 5)
     off = []

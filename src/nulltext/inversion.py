@@ -48,15 +48,11 @@ class InversionSettings:
     inner_steps: int = 1  # N, at most so many optimiser steps a timestep
     guidance_scale: float = 7.5  # w
     start: float = 1.0  # where null_0 starts: 0 the empty prompt, 1 the source prompt; see warm_start
-    fixed_point_iterations: int = (
-        4  # a step of the pivot is refined at most so often; 0: plain DDIM inversion
-    )
-    pivot_tolerance: float = 1e-5  # ... and no more once that moved its latents by less (mean square); 0: all
+    fixed_point_iterations: int = 4  # refinements of each step of the pivot, at most; 0: plain DDIM inversion
+    pivot_tolerance: float = 1e-5  # one that moves the latents by less (mean square) is the last; 0: all
     learning_rate_decay: float = 0.01  # step i learns at lr * (1 - decay * i)
     tolerance: float = 1e-5  # a loss below it needs no (further) inner step; 0: all (paper)
-    early_stop_loss: float = (
-        0.0  # end after the step whose loss was below early_stop_loss + growth * i; 0 never
-    )
+    early_stop_loss: float = 0.0  # end after the step whose loss was below it + growth * i; 0 never
     early_stop_growth: float = 0.0
     fresh_guided_step: bool = False  # ask the network again for the step after the inner loop (paper's code)
 
@@ -138,10 +134,9 @@ class StepRecord:
     """What happened in one timestep, for B pictures."""
 
     step: int
-    losses: (
-        Tensor  # (n, B) fp32: || z*_{t-1} - z_{t-1} ||^2, mean over the latent: before each inner step, and
-    )
-    # where the tolerance ended the loop also the one that was small enough
+    # || z*_{t-1} - z_{t-1} ||^2, mean over the latent, before each inner step, and where the tolerance ended the loop
+    # also the one that was small enough
+    losses: Tensor  # (n, B) fp32
     grad_norms: Tensor  # (m, B) of the m inner steps
     inner_steps: Tensor  # (B,) int64: inner steps taken
     learning_rate: float
