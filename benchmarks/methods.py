@@ -71,13 +71,14 @@ def run_ours(
     optimizer: MakeOptimizer = default_optimizer,
 ) -> Outcome:
     """Null-text inversion with some settings."""
-    schedule, k, tolerance = (
-        backbone.schedule(steps),
-        settings.fixed_point_iterations,
-        settings.pivot_tolerance,
-    )
+    schedule = backbone.schedule(steps)
     pivot = ddim_invert(
-        backbone, schedule, subject.z_0, subject.cond, fixed_point_iterations=k, pivot_tolerance=tolerance
+        backbone,
+        schedule,
+        subject.z_0,
+        subject.cond,
+        fixed_point_iterations=settings.fixed_point_iterations,
+        pivot_tolerance=settings.pivot_tolerance,
     )
     done = list(optimise(backbone, schedule, pivot, subject.cond, settings, optimizer))
     return Outcome(done[-1][0].z, torch.stack([null for _, null in done]))
