@@ -27,12 +27,42 @@ from nulltext.farmyard import weights as farmyard
 FAMILIES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 EDITING = "editing.json"
-"""A file that may lie in a model's folder, ``{"masked_guidance": 1.5}``: the guidance that suits edits under a mask."""
-MASKED_GUIDANCE = 3.0
-"""The guidance of an edit under a mask with a model that does not say what suits it."""
+"""A file that may lie in a model's folder and say what suits edits under a mask: the fields of ``MaskedEdits``."""
 OPTIONAL_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
 LIBRARIES = ("diffusers", "transformers")  # whose classes a model may be made of
 WEIGHTLESS_PARTS = {"scheduler", "tokenizer", "tokenizer_2"}
+
+
+@dataclass(frozen=True)
+class MaskedEdits:
+    """What suits a model's edits under a mask; the defaults are for one that does not say."""
+
+    masked_guidance: float = 3.0  # w
+    masked_detail_steps: int = 0  # see nulltext.starting_noise
+
+    @classmethod
+    def read(cls, folder: Path) -> MaskedEdits:
+        """What the model's own ``editing.json`` says, if it has one.
+
+        Raises:
+            UserError: A file that is not an object of these two numbers.
+        """
+        path, given = folder / EDITING, {}
+        if not path.is_file():
+            return cls()
+        guidance, steps = math.nan, 0
+        try:
+            given = json.loads(path.read_text(encoding="utf-8"))
+            says = cls(**given)
+            guidance, steps = float(says.masked_guidance), int(says.masked_detail_steps)
+        except (OSError, ValueError, TypeError, OverflowError):
+            pass  # said below
+        if not given or not 0 <= guidance < math.inf or not 0 <= steps <= 1000:
+            raise UserError(
+                f'{path} must hold {{"masked_guidance": 1.5, "masked_detail_steps": 10}}, numbers from 0, '
+                "or one of the two; or remove it"
+            )
+        return cls(guidance, steps)
 
 
 @dataclass(frozen=True)
@@ -98,7 +128,7 @@ class Backbone:
         self.default_size: int = self.unet.config.sample_size * self.vae_scale_factor
         self.max_length: int = self.tokenizer.model_max_length
         self.known_words: frozenset[str] | None = None
-        self.masked_guidance = MASKED_GUIDANCE
+        self.masked_edits = MaskedEdits()
         self.warned_of: set[str] = set()
         self.offload = offload
         self.forwards = 0
@@ -139,7 +169,7 @@ class Backbone:
                 f"precision {precision!r} is not one of {', '.join(DTYPES)}; use bf16-mixed to go faster"
             )
         folder = check_model(pretrained, variant=variant)
-        masked_guidance = _masked_guidance(folder)
+        masked_edits = MaskedEdits.read(folder)
         pipe = _load_pipeline(folder, DTYPES[precision], variant)
         if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
             raise UserError(
@@ -158,7 +188,7 @@ class Backbone:
         backbone = cls(pipe, pretrained, _fingerprint(folder, variant), offload=offload)
         if (folder / farmyard.VOCABULARY).is_file():
             backbone.known_words = farmyard.known_words(folder)
-        backbone.masked_guidance = masked_guidance
+        backbone.masked_edits = masked_edits
         return backbone.to(device)
 
     @property
@@ -360,20 +390,6 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder}/model_index.json cannot be read ({error}); download the model again"
         ) from None
-
-
-def _masked_guidance(folder: Path) -> float:
-    """What the model's own ``editing.json`` says suits it, if it has one."""
-    path = folder / EDITING
-    if not path.is_file():
-        return MASKED_GUIDANCE
-    try:
-        guidance = float(json.loads(path.read_text(encoding="utf-8"))["masked_guidance"])
-    except (OSError, ValueError, TypeError, KeyError):
-        guidance = math.nan
-    if not 0 <= guidance < math.inf:
-        raise UserError(f'{path} must hold {{"masked_guidance": 1.5}} or another number from 0; or remove it')
-    return guidance
 
 
 def _check_weights(part: Path, pretrained: str) -> None:

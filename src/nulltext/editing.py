@@ -1,7 +1,8 @@
 """Edits of an inverted picture: target prompts under the learned null embeddings, with Prompt-to-Prompt.
 
 The source's own walk from noise to picture is computed once. Each edit is another row of a batch that starts at the
-same noise; outside its mask it is put back on the source's walk after each step. Nothing is inverted again.
+same noise, or at one that keeps what is coarse in it; outside its mask it is put back on the source's walk after each
+step. Nothing is optimised again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from nulltext.ddim import Schedule, ddim_step
 from nulltext.editing_options import AUTO, Edit, Kind, Window
 from nulltext.errors import UserError
 from nulltext.inversion import Inversion, ddim_invert, guided_noise
+from nulltext.starting_noise import calm_detail, other_noise
 
 Method: TypeAlias = Literal["null_text", "ddim", "negative_prompt", "direct"]
 
@@ -43,7 +45,7 @@ WORD_THRESHOLD = 0.3
 class EditResult:
     """What became of an edit."""
 
-    edit: Edit  # kind and guidance_scale as they were taken
+    edit: Edit  # kind, guidance_scale and detail_steps as they were taken
     picture: Tensor  # (3, H, W) in [-1, 1]
     latents: Tensor  # (4, h, w), what the picture was decoded from
     mask: Tensor | None  # (h, w) over the latents, at the last step; None where the edit acted everywhere
@@ -74,6 +76,7 @@ class _Plan:
     ]  # tokens that blend, of the source and the target
     empty_null: bool
     same: bool  # the source's own prompt: the reconstruction is what is wanted
+    start: Tensor  # (1, 4, h, w), the noise that the edit starts from
 
     @property
     def masked(self) -> bool:
@@ -274,6 +277,7 @@ def _plan(
     bounds = [_bound(e, inversion.size, size, backbone.device) for e in edits]
     texts = backbone.embed_prompt([e.prompt for e in edits], inversion.size)
     found = _automatic_masks(backbone, schedule, latents, cond, texts, edits, controls, batch_size)
+    noises: dict[int, Tensor] = {}  # by detail_steps
     plans = []
     for k, e in enumerate(edits):
         same = targets[k].ids == source.ids and not e.equalizer
@@ -283,14 +287,30 @@ def _plan(
             )
         elif (mask := found[k]) is not None and not bool(mask.any()):
             warnings.warn(f"{e.prompt!r} asks the model for the same picture: nothing to edit", stacklevel=3)
-        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], False, same)
+        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], False, same, latents[0])
         empty = plan.masked if e.null == "auto" else e.null == "empty"
         w = e.guidance_scale
         if w is None:
-            w = backbone.masked_guidance if plan.masked and not same else inversion.guidance_scale
-        taken = dataclasses.replace(e, kind=resolve_kind(e, source, targets[k]), guidance_scale=w)
+            w = (
+                backbone.masked_edits.masked_guidance
+                if plan.masked and not same
+                else inversion.guidance_scale
+            )
+        steps = e.detail_steps
+        if steps is None:
+            steps = backbone.masked_edits.masked_detail_steps if plan.masked and not same else 0
+        if steps not in noises:
+            noises[steps] = calm_detail(backbone, latents[0], latents[-1], cond, steps)
+        start = noises[steps]
+        if e.seed is not None:
+            start = other_noise(start, plan.mask(None, 0, size), e.seed)
+        taken = dataclasses.replace(
+            e, kind=resolve_kind(e, source, targets[k]), guidance_scale=w, detail_steps=steps
+        )
         plans.append(
-            dataclasses.replace(plan, edit=taken, empty_null=empty and not (same and e.null == "auto"))
+            dataclasses.replace(
+                plan, edit=taken, empty_null=empty and not (same and e.null == "auto"), start=start
+            )
         )
     return plans
 
@@ -387,13 +407,13 @@ def _edited_walk(
     plans: Sequence[_Plan],
     control: AttentionControl | None,
 ) -> Tensor:
-    """The edits' guided walks (N, 4, h, w) from the source's noise, each kept on the source's walk outside its mask."""
+    """The edits' guided walks (N, 4, h, w) from their noise, each kept on the source's walk outside its mask."""
     n, w = (
         len(plans),
         torch.tensor([p.edit.guidance_scale for p in plans], device=latents.device).view(-1, 1, 1, 1),
     )
     targets = TextEmbedding.cat([plan.target for plan in plans])
-    z = torch.cat([_start(plan, latents[0]) for plan in plans])
+    z = torch.cat([plan.start for plan in plans])
     for i in range(schedule.steps):
         nulls = TextEmbedding.cat([empty if plan.empty_null else kept[i] for plan in plans])
         batch, text = [z, z], [nulls, targets]
@@ -414,14 +434,3 @@ def _blend(
     """The edit inside its mask, the source's walk outside (1, 4, h, w)."""
     mask = plan.mask(control, k + 1, (z.shape[-2], z.shape[-1])) if done > plan.edit.start else None
     return z if mask is None else torch.lerp(source, z, mask)
-
-
-def _start(plan: _Plan, noise: Tensor) -> Tensor:
-    """The source's noise (1, 4, h, w); with a seed, other noise inside the mask, at its own strength."""
-    if plan.edit.seed is None:
-        return noise
-    generator = torch.Generator().manual_seed(plan.edit.seed)
-    other = torch.randn(noise.shape, generator=generator).to(noise)
-    mask = plan.mask(None, 0, (noise.shape[-2], noise.shape[-1]))
-    share = torch.ones_like(noise[0, 0]) if mask is None else mask
-    return (1 - share).sqrt() * noise + share.sqrt() * other

@@ -66,6 +66,7 @@ def edit_command(
     keep_pixels: bool = True,
     guidance_scale: float | str | None = None,
     null: Null = "auto",
+    detail_steps: int | None = None,
     seed: int | None = None,
     compat: bool = False,
     method: Method = "null_text",
@@ -77,7 +78,7 @@ def edit_command(
     batch_size: int = 8,
     tensorboard: bool = False,
 ) -> int:
-    """Changes an inverted picture with words; nothing is inverted again.
+    """Changes an inverted picture with words; nothing is optimised again.
 
     Args:
         inversion: A run's folder (lightning_logs/version_0), a picture's folder in it, or an inversion.safetensors.
@@ -98,6 +99,8 @@ def edit_command(
         guidance_scale: Weight w of the prompt; by default what suits the model under a mask (farmyard 1.5, others
             3), the inversion's own without.
         null: The null text of the edit: learned, empty, or auto: empty under a mask, learned without.
+        detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, 0 none; by default
+            what suits the model under a mask (farmyard 10, others 0), 0 without.
         seed: Draws other noise inside the mask: another hat on the same head.
         compat: Copy the reference code where its errors change the result.
         method: How the source is held: null_text, ddim, negative_prompt or direct.
@@ -125,6 +128,7 @@ def edit_command(
         "keep_pixels": keep_pixels,
         "guidance_scale": guidance_scale,
         "null": null,
+        "detail_steps": detail_steps,
         "seed": seed,
         "name": name,
         "compat": compat,

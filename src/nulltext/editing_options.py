@@ -44,8 +44,11 @@ class Edit:
         keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
             nothing to see; its reconstruction's where the picture is not at hand.
         guidance_scale: w; by default under a mask what suits the model, 3 where it does not say (see
-            ``Backbone.masked_guidance``), and the inversion's own without.
+            ``Backbone.masked_edits``), and the inversion's own without.
         null: The null text of the edit: ``learned``, ``empty``, or ``auto``: empty under a mask, learned without.
+        detail_steps: The steps of a plain DDIM inversion whose noise gives the edit its fine detail (see
+            ``nulltext.starting_noise``), a forward each; 0 starts from the source's own noise. By default under a mask
+            what suits the model, 0 where it does not say (see ``Backbone.masked_edits``), and 0 without.
         seed: Draws other noise inside the mask: another hat on the same head.
         name: Names the files; made from the prompt by default.
         compat: Copy the reference where its errors change the result (see ``nulltext.alignment``).
@@ -64,6 +67,7 @@ class Edit:
     keep_pixels: bool = True
     guidance_scale: float | None = None
     null: Null = "auto"
+    detail_steps: int | None = None
     seed: int | None = None
     name: str | None = None
     compat: bool = False
@@ -90,6 +94,10 @@ class Edit:
         if self.guidance_scale is not None and not 0 <= self.guidance_scale < math.inf:
             raise UserError(
                 f"guidance_scale must be 0 or more, not {self.guidance_scale}; 1.5 to 7.5 are usual"
+            )
+        if self.detail_steps is not None and not 0 <= self.detail_steps <= 1000:
+            raise UserError(
+                f"detail_steps must be between 0 and 1000, not {self.detail_steps}; 0 starts from the source's noise"
             )
         if self.kind == "plain" and self.equalizer:
             raise UserError("kind plain has no attention control, so no equalizer; use kind: reweight")

@@ -1,5 +1,6 @@
 """The trained stages become one diffusers folder in fp16, with the evaluator beside it."""
 
+import dataclasses
 import json
 import shutil
 from hashlib import sha256
@@ -8,14 +9,14 @@ from typing import Any
 
 import torch
 
-from nulltext.backbone import EDITING
+from nulltext.backbone import EDITING, MaskedEdits
 from nulltext.farmyard.clip import WORLD_FOR_WORDS
 from nulltext.farmyard.scene import random_scene
 from nulltext.farmyard.unet import SCHEDULER_CONFIG, load_frozen
 from nulltext.farmyard.weights import CHECKSUMS, PRETRAINED, VOCABULARY
 from nulltext.farmyard.words import captions, vocabulary
 
-MASKED_GUIDANCE = 1.5
+MASKED_EDITS = MaskedEdits(masked_guidance=1.5, masked_detail_steps=10)
 """Under a mask this model follows its prompts at less than others need, and stays nearer to the truth."""
 
 
@@ -65,7 +66,7 @@ def export(work: Path, folder: Path = PRETRAINED) -> Path:
     words = vocabulary(text for phrasings in world for text in phrasings)
     (new / VOCABULARY).write_text("\n".join(words) + "\n", encoding="utf-8")
     (new / EDITING).write_text(
-        json.dumps({"masked_guidance": MASKED_GUIDANCE}, indent=2) + "\n", encoding="utf-8"
+        json.dumps(dataclasses.asdict(MASKED_EDITS), indent=2) + "\n", encoding="utf-8"
     )
     (new / CHECKSUMS).write_text(json.dumps(checksums(new), indent=2) + "\n", encoding="utf-8")
     card = folder / "README.md"

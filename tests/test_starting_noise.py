@@ -1,0 +1,102 @@
+"""The noise that an edit starts from: what is coarse, what is detail, and what they cost."""
+
+import warnings
+
+import pytest
+import torch
+from test_editing import SWAP, invert
+
+from nulltext.backbone import Backbone, MaskedEdits
+from nulltext.editing import edit
+from nulltext.editing_options import Edit
+from nulltext.inversion import ddim_invert
+from nulltext.starting_noise import calm_detail, coarse, other_noise
+
+
+@pytest.fixture
+def sd(tiny_sd):
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    inversion, _ = invert(backbone)
+    return backbone, inversion
+
+
+def edited(backbone, inversion, *edits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return edit(backbone, inversion, edits).results
+
+
+def test_the_coarse_part_is_the_mean_of_a_neighbourhood_of_a_third_of_the_picture():
+    point = torch.zeros(1, 1, 16, 20)
+    point[..., 8, 10] = 25.0
+    expected = torch.zeros(1, 1, 16, 20)
+    expected[..., 6:11, 8:13] = 1.0
+    torch.testing.assert_close(coarse(point), expected)
+    assert torch.equal(coarse(torch.full((2, 4, 64, 64), 3.0)), torch.full((2, 4, 64, 64), 3.0))
+    small = torch.randn(1, 4, 4, 6)
+    assert torch.equal(coarse(small), small)  # too small to have any detail
+
+
+def test_detail_is_the_plain_inversions_and_what_is_coarse_stays(tiny_sd):
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    noise, z_0 = torch.randn(2, 1, 4, 24, 20, generator=torch.Generator().manual_seed(0))
+    cond = backbone.embed_prompt("a red barn")
+    assert torch.equal(calm_detail(backbone, noise, z_0, cond, 0), noise)
+    assert backbone.forwards == 0
+    calm = calm_detail(backbone, noise, z_0, cond, 5)
+    assert backbone.forwards == 5
+    plain = ddim_invert(backbone, backbone.schedule(5), z_0, cond)[0]
+    torch.testing.assert_close(calm - coarse(noise), plain - coarse(plain))
+    shifted = calm_detail(backbone, noise + 2, z_0, cond, 5)
+    torch.testing.assert_close(shifted, calm + 2)  # colours are in the coarse part
+
+
+def test_a_plain_inversion_in_few_steps_ends_in_fainter_noise():
+    from nulltext.farmyard.drawing import draw
+    from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+    from nulltext.pictures import to_pixels
+
+    backbone = Backbone.from_pretrained()
+    scene = random_scene(HELD_OUT_SEEDS.start)
+    z_0 = backbone.encode_image(to_pixels(draw(scene, backbone.default_size))[None])
+    cond = backbone.embed_prompt(caption(scene))
+    schedule = backbone.schedule(10)
+    plain = ddim_invert(backbone, schedule, z_0, cond)[0]
+    refined = ddim_invert(backbone, schedule, z_0, cond, fixed_point_iterations=4)[0]
+    assert plain.std() < 0.85 * refined.std()
+
+
+def test_the_model_says_how_many_steps_and_only_under_a_mask(sd):
+    backbone, inversion = sd
+    mask = torch.ones(32, 24)
+    everywhere, masked = Edit(SWAP, local_blend=None), Edit(SWAP, mask=mask)
+    assert [r.edit.detail_steps for r in edited(backbone, inversion, everywhere, masked)] == [0, 0]
+    backbone.masked_edits = MaskedEdits(masked_detail_steps=3)
+    chosen = Edit(SWAP, mask=mask, detail_steps=2)
+    same = Edit(inversion.prompt, mask=mask)
+    results = edited(backbone, inversion, everywhere, masked, chosen, same)
+    assert [r.edit.detail_steps for r in results] == [0, 3, 2, 0]
+    assert not torch.allclose(results[1].latents, results[2].latents, atol=1e-3)
+
+
+def test_all_edits_of_a_picture_share_the_plain_inversion(sd):
+    backbone, inversion = sd
+    plain = Edit(SWAP, kind="plain", local_blend=None)
+    calm = Edit(SWAP, kind="plain", local_blend=None, detail_steps=6)
+
+    def forwards(*edits):
+        before = backbone.forwards
+        edited(backbone, inversion, *edits)
+        return backbone.forwards - before
+
+    assert forwards(calm, calm, calm) == forwards(plain, plain, plain) + 6
+
+
+def test_other_noise_is_reproducible_of_full_strength_and_only_inside_the_mask():
+    noise, mask = torch.full((1, 4, 64, 64), 9.0), torch.zeros(64, 64)
+    mask[:32] = 1.0
+    once, again, another = (other_noise(noise, mask, seed) for seed in (1, 1, 2))
+    assert torch.equal(once, again) and not torch.equal(once, another)
+    assert torch.equal(once[..., 32:, :], noise[..., 32:, :])
+    assert abs(once[..., :32, :].std() - 1) < 0.05 and abs(once[..., :32, :].mean()) < 0.05
+    assert abs(other_noise(noise, None, 1).mean()) < 0.05
