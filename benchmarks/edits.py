@@ -30,6 +30,7 @@ import torch
 from methods import DEFAULT, PAPER, PAPER_OPTIMIZER
 from torch import Tensor
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.editing import edit
 from nulltext.editing_options import Edit
@@ -39,7 +40,8 @@ from nulltext.farmyard.drawing import changed_pixels, draw
 from nulltext.farmyard.reading import Reader
 from nulltext.farmyard.scene import Scene, caption
 from nulltext.files import write_atomically
-from nulltext.inversion import Inversion, default_optimizer, invert
+from nulltext.inversion import invert
+from nulltext.inversion_settings import default_optimizer
 from nulltext.metrics import psnr, psnr_over
 from nulltext.pictures import Picture, to_image, to_pixels
 from nulltext.scorers import ClipScorer

@@ -26,7 +26,7 @@ from variants import STARTS, VARIANTS, WALKS, Variant
 from nulltext.backbone import Backbone
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
-from nulltext.inversion import InversionSettings
+from nulltext.inversion_settings import InversionSettings
 
 REFERENCE = "reference"
 ARROW = {"arrowstyle": "-"}

@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nulltext.backbone import Backbone
-from nulltext.inversion import InversionSettings, ddim_invert, default_optimizer, optimise, sample
+from nulltext.inversion import optimise, sample
+from nulltext.inversion_settings import InversionSettings, default_optimizer
+from nulltext.pivot import ddim_invert
 
 MakeOptimizer = Callable[[Iterable[Any]], Optimizer]
 

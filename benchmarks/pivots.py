@@ -13,7 +13,9 @@ from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step
-from nulltext.inversion import InversionSettings, expected_noise, start_embedding
+from nulltext.inversion import start_embedding
+from nulltext.inversion_settings import InversionSettings
+from nulltext.pivot import expected_noise
 
 
 @torch.no_grad()

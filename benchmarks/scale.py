@@ -22,13 +22,14 @@ from pathlib import Path
 
 import torch
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.callbacks import METRICS, add_row
 from nulltext.data import PictureData
 from nulltext.farmyard.drawing import draw
 from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
 from nulltext.finished import ARTIFACT, finished_names
-from nulltext.inversion import Inversion, reconstruct
+from nulltext.inversion import reconstruct
 from nulltext.pictures import read_picture
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"

@@ -19,7 +19,7 @@ from subjects import drawn_pictures, subject_of
 from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
-from nulltext.inversion import InversionSettings
+from nulltext.inversion_settings import InversionSettings
 from nulltext.memory import peak_memory
 
 

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step, guide
-from nulltext.inversion import InversionSettings, default_optimizer, optimise, sample, start_embedding
+from nulltext.inversion import optimise, sample, start_embedding
+from nulltext.inversion_settings import InversionSettings, default_optimizer
 
 
 @dataclass

@@ -16,8 +16,10 @@ from torch.optim import Adam
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule
-from nulltext.inversion import InversionSettings, ddim_invert, default_optimizer, optimise
+from nulltext.inversion import optimise
+from nulltext.inversion_settings import InversionSettings, default_optimizer
 from nulltext.optimizers import NormalisedGradient
+from nulltext.pivot import ddim_invert
 
 Walk: TypeAlias = Callable[[Backbone, Schedule, Tensor, TextEmbedding, InversionSettings], Outcome]
 Pivot: TypeAlias = Callable[[Backbone, Schedule, Tensor, TextEmbedding], Tensor]

@@ -32,7 +32,8 @@ from nulltext.data import unique_names
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
 from nulltext.finished import ARTIFACT, is_finished, will_say
-from nulltext.inversion import InversionSettings, invert
+from nulltext.inversion import invert
+from nulltext.inversion_settings import InversionSettings
 from nulltext.pictures import Picture, read_picture
 from nulltext.prompts import read_metadata
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from conftest import PROMPT
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone, MaskedEdits, TextEmbedding, check_model
 from nulltext.cli import main
 from nulltext.errors import UserError
 from nulltext.farmyard import weights
-from nulltext.inversion import Inversion
 from nulltext.judge import Judge
 
 SHEEP = str(Path(__file__).parents[1] / "sheep.jpg")

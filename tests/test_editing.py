@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.blending import (
     automatic_mask,
@@ -19,7 +20,9 @@ from nulltext.blending import (
 from nulltext.editing import edit, row_control
 from nulltext.editing_options import Edit
 from nulltext.errors import UserError
-from nulltext.inversion import Inversion, InversionSettings, ddim_invert, describe, optimise, reconstruct
+from nulltext.inversion import describe, optimise, reconstruct
+from nulltext.inversion_settings import InversionSettings
+from nulltext.pivot import ddim_invert
 
 SOURCE = "a red barn"
 SWAP = "a red hat"

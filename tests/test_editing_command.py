@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.editing_command import edits_of, find_inversion, free_name, main, read_edits, slug
 from nulltext.errors import UserError
-from nulltext.inversion import Inversion
 from nulltext.pictures import to_image
 
 SWAP = "a red hat"

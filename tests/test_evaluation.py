@@ -20,8 +20,9 @@ from nulltext.evaluation_figures import contact_sheet
 from nulltext.evaluation_methods import OPTIMIZERS, Evaluator, as_saved
 from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
 from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
-from nulltext.inversion import ddim_invert, start_embedding
+from nulltext.inversion import start_embedding
 from nulltext.judge import Judge
+from nulltext.pivot import ddim_invert
 
 WAYS = ("reconstruction", "plain", "prompt_to_prompt", "default")
 

@@ -11,17 +11,15 @@ from conftest import PROMPT
 from torch import nn
 from torch.optim import Adam, Optimizer
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.errors import UserError
 from nulltext.farmyard.drawing import draw
 from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
 from nulltext.inversion import (
-    Inversion,
-    InversionSettings,
     LossScale,
     NonFiniteLoss,
-    ddim_invert,
     invert,
     optimise,
     optimise_null_embedding,
@@ -29,8 +27,10 @@ from nulltext.inversion import (
     sample,
     start_embedding,
 )
+from nulltext.inversion_settings import InversionSettings
 from nulltext.optimizers import NormalisedGradient
 from nulltext.pictures import to_pixels
+from nulltext.pivot import ddim_invert
 
 PAPER_LIKE = {"start": 0.0, "tolerance": 0.0, "fixed_point_iterations": 0}
 PAPER = InversionSettings(steps=4, inner_steps=3, **PAPER_LIKE)
@@ -310,6 +310,7 @@ def test_three_bad_losses_end_the_run(tiny_sd: Path) -> None:
         ("inner_steps", -1),
         ("start", 1.5),
         ("fixed_point_iterations", -1),
+        ("fixed_point_iterations", 101),
         ("pivot_tolerance", -1.0),
         ("tolerance", -1.0),
     ],

@@ -15,9 +15,10 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from torch.optim import Adam, Optimizer
 
+from nulltext.artifact import Inversion
 from nulltext.callbacks import add_row, read_rows
 from nulltext.data import PictureData
-from nulltext.inversion import Inversion, default_optimizer
+from nulltext.inversion_settings import default_optimizer
 from nulltext.module import NullTextInversion
 from nulltext.optimizers import NormalisedGradient
 

@@ -16,7 +16,8 @@ from torch.optim import Adam
 from nulltext.backbone import Backbone
 from nulltext.data import PictureData, read_picture
 from nulltext.errors import UserError
-from nulltext.inversion import InversionSettings, invert
+from nulltext.inversion import invert
+from nulltext.inversion_settings import InversionSettings
 from nulltext.module import NullTextInversion
 from nulltext.optimizers import NormalisedGradient
 

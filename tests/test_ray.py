@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
-from nulltext.inversion import Inversion, InversionSettings, invert
+from nulltext.inversion import invert
+from nulltext.inversion_settings import InversionSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples/ray_inversion.py"

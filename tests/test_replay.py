@@ -13,7 +13,8 @@ from conftest import PROMPT
 from diffusers import DiffusionPipeline
 
 from nulltext.backbone import Backbone
-from nulltext.inversion import InversionSettings, invert, reconstruct
+from nulltext.inversion import invert, reconstruct
+from nulltext.inversion_settings import InversionSettings
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

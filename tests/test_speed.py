@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step
-from nulltext.inversion import ddim_invert, optimise
+from nulltext.inversion import optimise
+from nulltext.pivot import ddim_invert
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 batches: Any = pytest.importorskip("batches")

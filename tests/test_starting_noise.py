@@ -9,7 +9,7 @@ from test_editing import SWAP, invert
 from nulltext.backbone import Backbone, MaskedEdits
 from nulltext.editing import edit
 from nulltext.editing_options import Edit
-from nulltext.inversion import ddim_invert
+from nulltext.pivot import ddim_invert
 from nulltext.starting_noise import calm_detail, coarse, other_noise
 
 

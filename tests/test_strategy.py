@@ -19,11 +19,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
+from nulltext.artifact import Inversion
 from nulltext.checkpoints import choose_checkpoint, rank_checkpoint
 from nulltext.data import PictureData
 from nulltext.errors import UserError
 from nulltext.finished import DECIDING, finished_names
-from nulltext.inversion import Inversion
 from nulltext.strategy import IndependentStrategy, Launcher, choose_strategy
 
 

@@ -1,17 +1,22 @@
-"""``inversion.safetensors`` read without trust: its header is checked before any tensor is."""
+"""An inversion and its file ``inversion.safetensors``, read without trust: its header is checked before any tensor."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.errors import UserError
+from nulltext.files import write_atomically
+from nulltext.inversion_settings import MAX_REFINEMENTS
 
 FORMAT_VERSION = 1
 DIMENSIONS = {"null_embeddings": 3, "noise": 3, "pooled": 1}  # of the tensors that an inversion may hold
@@ -21,6 +26,94 @@ MAX_PROMPT = 10_000  # characters
 MAX_STEPS = 1000  # T
 TEXTS = ("prompt", "model", "fingerprint", "crop", "source_sha256")
 NUMBERS = ("guidance_scale", "psnr", "fixed_point_iterations", "pivot_tolerance")
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What an inversion leaves: enough to reconstruct and edit the picture with the same model."""
+
+    null_embeddings: Tensor  # (T, L, d) fp32
+    noise: Tensor  # (4, h, w) fp32, z_T
+    prompt: str
+    guidance_scale: float
+    model: str  # the name it was loaded by
+    fingerprint: str  # of the UNet's weights
+    scheduler: dict[str, Any]  # the scheduler's config
+    timesteps: list[int]  # T, noisiest first
+    size: tuple[int, int]  # (height, width) in pixels
+    crop: str = "center"
+    source_sha256: str = ""
+    fixed_point_iterations: int = 0
+    pivot_tolerance: float = 0.0
+    psnr: float = float("nan")  # dB, the reconstruction against the picture
+    settings: dict[str, Any] = field(default_factory=dict)
+    pooled: Tensor | None = None  # (p,), SDXL: the null text's pooled embedding
+
+    @property
+    def steps(self) -> int:
+        """The number of timesteps T."""
+        return len(self.null_embeddings)
+
+    def save(self, path: Path) -> None:
+        """Writes ``inversion.safetensors``: the tensors, and everything else as JSON in the metadata."""
+        from safetensors.torch import save_file
+
+        tensors, facts = {}, {"format_version": FORMAT_VERSION}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                tensors[name] = value.detach().float().cpu().contiguous()
+            elif value is not None:
+                facts[name] = value
+        metadata = {"nulltext": json.dumps(facts, sort_keys=True, default=str)}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: Path) -> Inversion:
+        """Reads ``inversion.safetensors``.
+
+        Raises:
+            UserError: No such file, a damaged one, one that nulltext did not write, or a newer format.
+        """
+        facts, tensors = read_artifact(Path(path))
+        values: dict[str, Any] = {**facts, **tensors, "size": tuple(facts["size"])}
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(f"{path} is not an inversion ({error}); make it again with fit") from None
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuses a model other than the one this inversion was made with.
+
+        Raises:
+            UserError: Another model or schedule, naming both.
+        """
+        if self.fingerprint != backbone.fingerprint:
+            raise UserError(
+                f"this inversion was made with {self.model} (weights {self.fingerprint[:8]}), not with "
+                f"{backbone.name} (weights {backbone.fingerprint[:8]}); invert the picture again or load {self.model}"
+            )
+        timesteps = backbone.schedule(self.steps).timesteps.tolist()
+        if timesteps != self.timesteps:
+            raise UserError(
+                f"this inversion's timesteps start {self.timesteps[:3]}, the model's scheduler gives {timesteps[:3]}; "
+                "restore the scheduler's config or invert the picture again"
+            )
+        f, d = backbone.vae_scale_factor, backbone.unet.config.cross_attention_dim
+        embeddings = (self.steps, backbone.max_length, d)
+        noise = (backbone.latent_channels, self.size[0] // f, self.size[1] // f)
+        if tuple(self.null_embeddings.shape) != embeddings or tuple(self.noise.shape) != noise:
+            raise UserError(
+                f"this inversion holds {tuple(self.null_embeddings.shape)} embeddings and {tuple(self.noise.shape)} "
+                f"noise where {backbone.name} takes {embeddings} and {noise}; invert the picture again"
+            )
+
+    def null_texts(self, backbone: Backbone) -> list[TextEmbedding]:
+        """The learned null text of each step, one row each."""
+        null = backbone.embed_prompt("", self.size)
+        if self.pooled is not None:
+            null = dataclasses.replace(null, pooled=self.pooled[None].to(backbone.device))
+        learned = self.null_embeddings.to(backbone.device)
+        return [null.with_sequence(sequence[None]) for sequence in learned]
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -76,6 +169,7 @@ def _check_facts(facts: Any) -> None:
         and all(isinstance(t, int) and 0 <= t < 2**31 for t in facts["timesteps"])
         and [isinstance(side, int) and 0 < side <= MAX_SIDE for side in facts["size"]] == [True, True]
         and len(facts["prompt"]) <= MAX_PROMPT
+        and facts.get("fixed_point_iterations", 0) in range(MAX_REFINEMENTS + 1)
     )
     if not good:
         raise ValueError("what it says of itself makes no sense")

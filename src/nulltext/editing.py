@@ -26,13 +26,15 @@ from nulltext.alignment import (
     suits_replace,
     tokenize,
 )
+from nulltext.artifact import Inversion
 from nulltext.attention import AttentionControl, RowControl, attending
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.blending import automatic_mask, fit_mask, keep_pixels, noise_difference, read_mask, word_mask
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.editing_options import AUTO, Edit, Kind, Window
 from nulltext.errors import UserError
-from nulltext.inversion import Inversion, ddim_invert, guided_noise
+from nulltext.inversion import guided_noise
+from nulltext.pivot import ddim_invert
 from nulltext.starting_noise import calm_detail, other_noise
 
 Method: TypeAlias = Literal["null_text", "ddim", "negative_prompt", "direct"]

@@ -17,13 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from nulltext import __version__
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.editing import Edited, EditResult, Method, edit
 from nulltext.editing_figures import grid, heat_over, strip
 from nulltext.editing_options import Edit, Kind, Null
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
-from nulltext.inversion import Inversion
 from nulltext.parsing import run_function
 from nulltext.pictures import to_image, to_pixels
 

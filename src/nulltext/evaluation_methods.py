@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from nulltext.alignment import has_word, tokenize
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.benchmark_tasks import Task, read_mask, read_picture
 from nulltext.ddim import Schedule, ddim_step
@@ -42,16 +43,10 @@ from nulltext.errors import UserError
 from nulltext.evaluation_results import RECONSTRUCTION, Record, Row, Store
 from nulltext.evaluation_settings import InnerOptimizer, Method, Settings, Way
 from nulltext.files import write_atomically
-from nulltext.inversion import (
-    Inversion,
-    NonFiniteLoss,
-    ddim_invert,
-    guided_noise,
-    optimise,
-    start_embedding,
-)
+from nulltext.inversion import NonFiniteLoss, guided_noise, optimise, start_embedding
 from nulltext.judge import Judge, Reference
 from nulltext.optimizers import NormalisedGradient
+from nulltext.pivot import ddim_invert
 
 OPTIMIZERS: dict[InnerOptimizer, Callable[..., Optimizer]] = {
     "normalised_gradient": NormalisedGradient,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nulltext.errors import UserError
-from nulltext.inversion import InversionSettings
+from nulltext.inversion_settings import InversionSettings
 
 Method = Literal["generated", "ddim", "null_text", "negative_prompt", "direct"]
 Way = Literal["plain", "prompt_to_prompt", "default"]

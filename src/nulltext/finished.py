@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from nulltext.artifact import read_facts
 from nulltext.errors import UserError
-from nulltext.inversion import choices, default_optimizer
+from nulltext.inversion_settings import choices, default_optimizer
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from nulltext.backbone import Backbone
-    from nulltext.inversion import InversionSettings
+    from nulltext.inversion_settings import InversionSettings
 
 ARTIFACT = "inversion.safetensors"
 DECIDING = ("source_sha256", "prompt", "size", "crop", "fingerprint", "timesteps", "settings")

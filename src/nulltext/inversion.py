@@ -7,9 +7,8 @@ Plain functions without Lightning. Latents are (B, 4, h, w) for B pictures at on
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nulltext.artifact import FORMAT_VERSION, read_artifact
-from nulltext.backbone import DTYPES, Backbone, TextEmbedding
+from nulltext.artifact import Inversion
+from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step, guide, predict_clean
 from nulltext.errors import UserError
-from nulltext.files import write_atomically
-from nulltext.optimizers import NormalisedGradient
+from nulltext.inversion_settings import InversionSettings, choices, default_optimizer
+from nulltext.pivot import ddim_invert
 
 if TYPE_CHECKING:
     from nulltext.data import Picture
@@ -35,82 +34,6 @@ class NonFiniteLoss(UserError):
 
 
 OnInnerStep: TypeAlias = Callable[[int, Tensor], None]
-
-
-@dataclass(frozen=True)
-class InversionSettings:
-    """The choices of an inversion, all of them; the defaults are the best measured.
-
-    ``configs/paper.yaml`` has the values of the paper and its code.
-    """
-
-    steps: int = 20  # T, the DDIM steps
-    inner_steps: int = 1  # N, at most so many optimiser steps a timestep
-    guidance_scale: float = 7.5  # w
-    start: float = 1.0  # where null_0 starts: 0 the empty prompt, 1 the source prompt; see warm_start
-    fixed_point_iterations: int = 4  # refinements of each step of the pivot, at most; 0: plain DDIM inversion
-    pivot_tolerance: float = 1e-5  # one that moves the latents by less (mean square) is the last; 0: all
-    learning_rate_decay: float = 0.01  # step i learns at lr * (1 - decay * i)
-    tolerance: float = 1e-5  # a loss below it needs no (further) inner step; 0: all (paper)
-    early_stop_loss: float = 0.0  # end after the step whose loss was below it + growth * i; 0 never
-    early_stop_growth: float = 0.0
-    fresh_guided_step: bool = False  # ask the network again for the step after the inner loop (paper's code)
-
-    def __post_init__(self) -> None:
-        """Refuses values that make no sense, each with what to type instead."""
-        if self.inner_steps < 0:
-            raise UserError(f"inner_steps must be 0 or more, not {self.inner_steps}; the paper takes 10")
-        if not 0 <= self.start <= 1:
-            raise UserError(
-                f"start must lie between 0 (empty prompt) and 1 (source prompt), not {self.start}"
-            )
-        if not self.tolerance >= 0:
-            raise UserError(
-                f"tolerance must be 0 or more, not {self.tolerance}; 0 always takes all inner steps"
-            )
-        if self.fixed_point_iterations < 0:
-            raise UserError(f"fixed_point_iterations must be 0 or more, not {self.fixed_point_iterations}")
-        if not self.pivot_tolerance >= 0:
-            raise UserError(
-                f"pivot_tolerance must be 0 or more, not {self.pivot_tolerance}; 0 always refines as often as allowed"
-            )
-        if not 1 <= self.steps <= 1000:
-            raise UserError(f"steps must be between 1 and 1000, not {self.steps}; 50 is the paper's choice")
-        if not self.guidance_scale >= 0:
-            raise UserError(
-                f"guidance_scale must be 0 or more, not {self.guidance_scale}; 7.5 is the paper's choice"
-            )
-
-    @property
-    def warm_start(self) -> bool:
-        """Whether a null embedding starts where the one before ended (paper).
-
-        Not from the source prompt itself: there the null prediction is the conditional one, which saves a forward,
-        and what there is to correct is new at each timestep.
-        """
-        return self.start < 1
-
-    def early_stop(self, step: int) -> float:
-        """The loss below which step i ends after the inner step then taken."""
-        return self.early_stop_loss + self.early_stop_growth * step
-
-
-def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
-    """Steps along the gradient, a fifth as long as Adam's first at the paper's learning rate of 0.01."""
-    return NormalisedGradient(parameters)
-
-
-def choices(
-    backbone: Backbone, settings: InversionSettings, optimizer: Callable[[Iterable[Any]], Optimizer]
-) -> dict[str, Any]:
-    """What an inversion says of how it was made: its settings, the optimiser, the learning rate, the precision."""
-    inner = optimizer([torch.zeros(1, requires_grad=True)])
-    return {
-        **dataclasses.asdict(settings),
-        "optimizer_class": f"{type(inner).__module__}.{type(inner).__name__}",
-        "learning_rate": float(inner.param_groups[0]["lr"]),
-        "precision": next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype),
-    }
 
 
 @dataclass
@@ -143,66 +66,6 @@ class StepRecord:
     skipped: int  # inner steps that were skipped, their loss or gradient not finite
     z: Tensor  # (B, 4, h, w): the guided walk after this step
     z_clean: Tensor  # (B, 4, h, w): the clean latents that it points to
-
-
-@torch.no_grad()
-def ddim_invert(
-    backbone: Backbone,
-    schedule: Schedule,
-    z_0: Tensor,
-    cond: TextEmbedding,
-    *,
-    fixed_point_iterations: int = 0,
-    pivot_tolerance: float = 0.0,
-) -> Tensor:
-    """The pivot: DDIM inversion at guidance 1 (paper, section 3.1).
-
-    The network sees the timestep of the level that a step reaches. Plain DDIM inversion asks it at the latent that
-    the step leaves. A refined step asks at the latent that it reaches, so that sampling back meets the same noise:
-    at first at the one where the noise of the steps before would lead, then at the one where each answer leads.
-
-    Args:
-        backbone: The model.
-        schedule: T noise levels.
-        z_0: The pictures' latents (B, 4, h, w).
-        cond: The source prompts' embeddings, B rows.
-        fixed_point_iterations: At most k refinements of each step, one forward each, and one more for the first two,
-            which have too few before them to go by; 0 is plain DDIM inversion, T forwards.
-        pivot_tolerance: A picture whose latents a refinement moved by less, in the mean square, is refined no further;
-            nor one that would move further than the time before, since there refining leads away. 0 refines k times.
-
-    Returns:
-        The trajectory (T + 1, B, 4, h, w), noisiest first: ``pivot[0] = z_T``, ``pivot[T] = z_0``.
-    """
-    pivot: list[Tensor] = [z_0]
-    seen: list[Tensor] = []  # the noise of the two steps before
-    for i in reversed(range(schedule.steps)):
-        t, a_from, a_to = schedule.timesteps[i], schedule.alpha_to[i], schedule.alpha_from[i]
-        z = z_next = pivot[-1]
-        if fixed_point_iterations and seen:
-            z_next = ddim_step(z, expected_noise(seen), a_from, a_to)
-        one_more = fixed_point_iterations == 0 or len(seen) < 2
-        eps, stands = torch.zeros_like(z), torch.zeros(len(z), 1, 1, 1, dtype=torch.bool, device=z.device)
-        moved = torch.full_like(stands, torch.inf, dtype=z.dtype)
-        for _ in range(fixed_point_iterations + one_more):
-            asked = backbone.predict_noise(z_next, t, cond)
-            reached = ddim_step(z, asked, a_from, a_to)
-            if pivot_tolerance:
-                before, moved = moved, (reached - z_next).square().mean(dim=(1, 2, 3), keepdim=True)
-                stands |= moved > before
-            eps, z_next = torch.where(stands, eps, asked), torch.where(stands, z_next, reached)
-            if pivot_tolerance:
-                stands |= moved < pivot_tolerance
-                if stands.all():
-                    break
-        pivot.append(z_next)
-        seen = [*seen[-1:], eps]
-    return torch.stack(pivot[::-1])
-
-
-def expected_noise(seen: Sequence[Tensor]) -> Tensor:
-    """The noise of the next step, on the line through the last two."""
-    return seen[-1] if len(seen) == 1 else 2 * seen[-1] - seen[-2]
 
 
 def start_embedding(backbone: Backbone, cond: TextEmbedding, start: float) -> TextEmbedding:
@@ -446,94 +309,6 @@ def guided_noise(
     eps = backbone.predict_noise(torch.cat([z, z]), t, TextEmbedding.cat([null, cond]))
     eps_null, eps_cond = eps.chunk(2)
     return guide(eps_null, eps_cond, w)
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """What an inversion leaves: enough to reconstruct and edit the picture with the same model."""
-
-    null_embeddings: Tensor  # (T, L, d) fp32
-    noise: Tensor  # (4, h, w) fp32, z_T
-    prompt: str
-    guidance_scale: float
-    model: str  # the name it was loaded by
-    fingerprint: str  # of the UNet's weights
-    scheduler: dict[str, Any]  # the scheduler's config
-    timesteps: list[int]  # T, noisiest first
-    size: tuple[int, int]  # (height, width) in pixels
-    crop: str = "center"
-    source_sha256: str = ""
-    fixed_point_iterations: int = 0
-    pivot_tolerance: float = 0.0
-    psnr: float = float("nan")  # dB, the reconstruction against the picture
-    settings: dict[str, Any] = field(default_factory=dict)
-    pooled: Tensor | None = None  # (p,), SDXL: the null text's pooled embedding
-
-    @property
-    def steps(self) -> int:
-        """The number of timesteps T."""
-        return len(self.null_embeddings)
-
-    def save(self, path: Path) -> None:
-        """Writes ``inversion.safetensors``: the tensors, and everything else as JSON in the metadata."""
-        from safetensors.torch import save_file
-
-        tensors, facts = {}, {"format_version": FORMAT_VERSION}
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                tensors[name] = value.detach().float().cpu().contiguous()
-            elif value is not None:
-                facts[name] = value
-        metadata = {"nulltext": json.dumps(facts, sort_keys=True, default=str)}
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
-
-    @classmethod
-    def load(cls, path: Path) -> Inversion:
-        """Reads ``inversion.safetensors``.
-
-        Raises:
-            UserError: No such file, a damaged one, one that nulltext did not write, or a newer format.
-        """
-        facts, tensors = read_artifact(Path(path))
-        values: dict[str, Any] = {**facts, **tensors, "size": tuple(facts["size"])}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise UserError(f"{path} is not an inversion ({error}); make it again with fit") from None
-
-    def check(self, backbone: Backbone) -> None:
-        """Refuses a model other than the one this inversion was made with.
-
-        Raises:
-            UserError: Another model or schedule, naming both.
-        """
-        if self.fingerprint != backbone.fingerprint:
-            raise UserError(
-                f"this inversion was made with {self.model} (weights {self.fingerprint[:8]}), not with "
-                f"{backbone.name} (weights {backbone.fingerprint[:8]}); invert the picture again or load {self.model}"
-            )
-        timesteps = backbone.schedule(self.steps).timesteps.tolist()
-        if timesteps != self.timesteps:
-            raise UserError(
-                f"this inversion's timesteps start {self.timesteps[:3]}, the model's scheduler gives {timesteps[:3]}; "
-                "restore the scheduler's config or invert the picture again"
-            )
-        f, d = backbone.vae_scale_factor, backbone.unet.config.cross_attention_dim
-        embeddings = (self.steps, backbone.max_length, d)
-        noise = (backbone.latent_channels, self.size[0] // f, self.size[1] // f)
-        if tuple(self.null_embeddings.shape) != embeddings or tuple(self.noise.shape) != noise:
-            raise UserError(
-                f"this inversion holds {tuple(self.null_embeddings.shape)} embeddings and {tuple(self.noise.shape)} "
-                f"noise where {backbone.name} takes {embeddings} and {noise}; invert the picture again"
-            )
-
-    def null_texts(self, backbone: Backbone) -> list[TextEmbedding]:
-        """The learned null text of each step, one row each."""
-        null = backbone.embed_prompt("", self.size)
-        if self.pooled is not None:
-            null = dataclasses.replace(null, pooled=self.pooled[None].to(backbone.device))
-        learned = self.null_embeddings.to(backbone.device)
-        return [null.with_sequence(sequence[None]) for sequence in learned]
 
 
 def reconstruct(backbone: Backbone, inversion: Inversion) -> Tensor:

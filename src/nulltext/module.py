@@ -19,23 +19,22 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.errors import UserError
 from nulltext.inversion import (
-    Inversion,
-    InversionSettings,
     LossScale,
     NonFiniteLoss,
     OnInnerStep,
     StepRecord,
-    choices,
-    ddim_invert,
     describe,
     optimise_null_embedding,
     sample,
     start_embedding,
 )
+from nulltext.inversion_settings import InversionSettings, choices
 from nulltext.optimizers import NormalisedGradient
+from nulltext.pivot import ddim_invert
 
 if TYPE_CHECKING:
     from nulltext.data import Timestep
@@ -83,7 +82,7 @@ class NullTextInversion(LightningModule):
         inner_steps: N, at most so many optimiser steps a timestep; 10 in the paper.
         guidance_scale: Weight w of classifier-free guidance; 7.5 as in the paper.
         start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between. Below 1
-            those after the first start where the one before ended.
+            those after the first start where the one before ended, and longer steps pay: --model.optimizer.lr 0.01.
         fixed_point_iterations: Refinements of each step of the pivot at most, one forward each; 0 is plain DDIM
             inversion.
         pivot_tolerance: A step of the pivot is refined no further once that moved its latents by less (mean square);

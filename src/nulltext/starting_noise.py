@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nulltext.backbone import Backbone, TextEmbedding
-from nulltext.inversion import ddim_invert
+from nulltext.pivot import ddim_invert
 
 COARSE = 0.32
 """Side of the square whose mean is the coarse part of noise, as a share of the picture's shorter side."""

@@ -24,11 +24,11 @@ import torch
 from conftest import PROMPT
 from PIL import Image
 
+from nulltext.artifact import Inversion
 from nulltext.callbacks import METRICS, written_events
 from nulltext.checkpoints import read_checkpoint
 from nulltext.errors import UserError
 from nulltext.finished import ARTIFACT
-from nulltext.inversion import Inversion
 from nulltext.runs import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parent))

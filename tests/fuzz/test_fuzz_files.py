@@ -19,12 +19,12 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from nulltext.artifact import Inversion
 from nulltext.benchmarks import read_benchmark
 from nulltext.checkpoints import read_checkpoint
 from nulltext.cli import main
 from nulltext.configs import check_config
 from nulltext.errors import UserError
-from nulltext.inversion import Inversion
 
 sys.path.insert(0, str(Path(__file__).parent))
 from forms import either_works_or_says_why, forms, mangled, nested
@@ -94,6 +94,7 @@ def _an_artifact(content: bytes) -> None:
     inversion = either_works_or_says_why(lambda: Inversion.load(path))
     if inversion is not None:
         assert inversion.null_embeddings.isfinite().all() and len(inversion.timesteps) == inversion.steps
+        assert inversion.fixed_point_iterations in range(101)
 
 
 def _an_artifact_that_says(facts: dict[str, Any], drop: bool) -> None:
@@ -103,7 +104,9 @@ def _an_artifact_that_says(facts: dict[str, Any], drop: bool) -> None:
     said = json.loads(json.loads(header)["__metadata__"]["nulltext"])
     said = {key: value for key, value in said.items() if key not in facts} if drop else {**said, **facts}
     save_file(load_file(path), path, metadata={"nulltext": json.dumps(said)})
-    either_works_or_says_why(lambda: Inversion.load(path))
+    inversion = either_works_or_says_why(lambda: Inversion.load(path))
+    if inversion is not None:
+        assert inversion.fixed_point_iterations in range(101)
 
 
 def _a_checkpoint(content: bytes) -> None:

@@ -18,8 +18,9 @@ from nulltext.farmyard.drawing import draw
 from nulltext.farmyard.reading import Reader
 from nulltext.farmyard.scene import ANIMALS, HELD_OUT_SEEDS, PLACES, Scene, caption, random_scene
 from nulltext.files import write_atomically
-from nulltext.inversion import ddim_invert, sample
+from nulltext.inversion import sample
 from nulltext.metrics import psnr, ssim
+from nulltext.pivot import ddim_invert
 from nulltext.scorers import ClipScorer
 
 PHOTOGRAPHS = ("cat", "astronaut", "coffee", "rocket")
