@@ -286,7 +286,10 @@ def test_user_errors_say_what_to_type(sd, tmp_path):
         "use kind: reweight": dict(prompt=SWAP, kind="plain", equalizer={"hat": 2}),
         "--equalizer hat": dict(prompt=SWAP, kind="reweight"),
         "guidance_scale must be 0 or more": dict(prompt=SWAP, guidance_scale=float("nan")),
-        "detail_steps must be between 0 and 1000": dict(prompt=SWAP, detail_steps=-1),
+        "detail_steps must be a whole number between 0 and 1000, not -1": dict(prompt=SWAP, detail_steps=-1),
+        "detail_steps must be a whole number between 0 and 1000, not 2.5": dict(
+            prompt=SWAP, detail_steps=2.5
+        ),
         "seed draws other noise inside a mask": dict(prompt=SWAP, seed=1, local_blend=None),
         "no such file": dict(prompt=SWAP, mask=tmp_path / "none.png"),
         "black all over": dict(prompt=SWAP, mask=torch.zeros(32, 24)),

@@ -30,7 +30,7 @@ from nulltext.pictures import to_image, to_pixels
 FILE = "inversion.safetensors"
 REPEATED = ("--prompt", "--attention")
 """Options that may be given several times."""
-SWEPT = ("cross_replace", "self_replace", "guidance_scale", "threshold")
+SWEPT = ("cross_replace", "self_replace", "guidance_scale", "threshold", "detail_steps")
 """Options that take several values with commas between: all combinations are made."""
 
 
@@ -66,7 +66,7 @@ def edit_command(
     keep_pixels: bool = True,
     guidance_scale: float | str | None = None,
     null: Null = "auto",
-    detail_steps: int | None = None,
+    detail_steps: int | str | None = None,
     seed: int | None = None,
     compat: bool = False,
     method: Method = "null_text",
@@ -285,11 +285,13 @@ def _word_and_number(key: str, part: str) -> tuple[str, float]:
 
 
 def _number(key: str, text: str) -> float:
+    whole = key == "detail_steps"
     try:
-        return float(text)
+        return int(text) if whole else float(text)
     except ValueError:
+        said, one, several = ("whole number", "10", "0,5,10") if whole else ("number", "0.4", "0.2,0.4")
         raise UserError(
-            f"--{key} {text!r} is no number; write 0.4, or several with commas: 0.2,0.4"
+            f"--{key} {text!r} is no {said}; write {one}, or several with commas: {several}"
         ) from None
 
 

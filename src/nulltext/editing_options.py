@@ -95,9 +95,10 @@ class Edit:
             raise UserError(
                 f"guidance_scale must be 0 or more, not {self.guidance_scale}; 1.5 to 7.5 are usual"
             )
-        if self.detail_steps is not None and not 0 <= self.detail_steps <= 1000:
+        if self.detail_steps is not None and self.detail_steps not in range(1001):
             raise UserError(
-                f"detail_steps must be between 0 and 1000, not {self.detail_steps}; 0 starts from the source's noise"
+                f"detail_steps must be a whole number between 0 and 1000, not {self.detail_steps}; "
+                "0 starts from the source's noise"
             )
         if self.kind == "plain" and self.equalizer:
             raise UserError("kind plain has no attention control, so no equalizer; use kind: reweight")
