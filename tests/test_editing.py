@@ -145,6 +145,23 @@ def test_blur_is_not_seen_but_a_faint_change_of_a_wide_patch_is():
     assert torch.equal(kept[:, 36:], picture[:, 36:])
 
 
+def test_a_faint_change_is_seen_where_all_of_a_patch_moves_the_same_way():
+    picture, mask = torch.zeros(3, 64, 64), torch.ones(16, 16)
+    faint = torch.zeros(64, 64)
+    faint[20:, 20:] = -0.12
+    kept = keep_pixels(picture, picture + faint, picture, mask)
+    torch.testing.assert_close(kept[:, 24:, 24:], faint[24:, 24:].expand(3, -1, -1))
+    assert torch.equal(kept[:, :16], picture[:, :16])
+    line = torch.zeros(64, 64)
+    line[30:34] = 0.12  # narrower than two latents
+    assert torch.equal(keep_pixels(picture, picture + line, picture, mask), picture)
+    beside = torch.zeros(64, 64)
+    beside[:, 32:] = 1.0  # what changes strongly does not make its surroundings wide
+    kept = keep_pixels(picture, picture + beside, picture, mask)
+    assert torch.equal(kept[:, :, :28], picture[:, :, :28])
+    torch.testing.assert_close(kept[:, :, 34:], beside[:, 34:].expand(3, -1, -1))
+
+
 def test_the_picture_itself_stays_outside_the_mask(sd):
     backbone, inversion, pixels = sd
     mask = torch.zeros(32, 24)

@@ -27,13 +27,16 @@ PROBED_TIMESTEPS = (400, 750)
 GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
-VISIBLE = ((2.0, 0.15), (1.0, 0.3))
+VISIBLE = ((2.0, 0.22), (1.0, 0.45))
 """Patches, as (their side in latents, how far they must move in the mean, in [-1, 1], to be the edit's).
 
 Up to half of it the picture's pixels stay, between them is mixed. Signed differences are averaged, so that what the
-VAE gets wrong here one way and there the other cancels out: a faint change of the whole sky is seen, blur is not.
-Higher, and more of the picture stays, but outlines of what was there shine through what took its place.
+VAE gets wrong here one way and there the other cancels out. Higher, and more of the picture stays, but outlines of what
+was there shine through what took its place.
 """
+
+WIDE = (2.0, 0.1)
+"""The same for a patch that moves as one, each part so far and the same way: a paler sky is seen, blur is not."""
 
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts ask for the same picture."""
@@ -155,10 +158,15 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
         (3, H, W).
     """
     size, latent = (picture.shape[-2], picture.shape[-1]), picture.shape[-2] // mask.shape[0]
-    seen = edited.new_zeros(size)
-    for side, visible in VISIBLE:
-        patches = _smooth(edited - unedited, (int(side * latent) - 1) | 1)
-        seen = torch.maximum(seen, (2 * patches.abs().amax(0) / visible - 1).clamp(0, 1))
+
+    def side(latents: float) -> int:
+        return (int(latents * latent) - 1) | 1
+
+    change = edited - unedited
+    moved = [(_smooth(change, side(patch)).abs(), visible) for patch, visible in VISIBLE]
+    smooth = _smooth(change, side(1))
+    moved += [(_opened(way.clamp(min=0), side(WIDE[0])), WIDE[1]) for way in (smooth, -smooth)]
+    seen = torch.stack([(2 * far.amax(0) / visible - 1).clamp(0, 1) for far, visible in moved]).amax(0)
     allowed = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
     return torch.lerp(picture, edited, allowed * seen)
 
@@ -234,5 +242,11 @@ def _smooth(values: Tensor, side: int = 3) -> Tensor:
 
 
 def _pool(values: Tensor, side: int) -> Tensor:
-    """The maximum over side x side neighbours (h, w)."""
-    return F.max_pool2d(values[None, None], side, stride=1, padding=side // 2)[0, 0]
+    """The maximum over side x side neighbours (..., h, w), side odd."""
+    planes = values.reshape(1, -1, *values.shape[-2:])
+    return F.max_pool2d(planes, side, stride=1, padding=side // 2).reshape(values.shape)
+
+
+def _opened(values: Tensor, side: int) -> Tensor:
+    """The morphological opening (..., h, w): what is narrower than side, odd, goes; what is wider stays as it is."""
+    return _pool(-_pool(-values, side), side)
