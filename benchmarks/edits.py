@@ -65,6 +65,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "replace or refine, mask found, pixels kept (default)": {},
     "the default at w = 3": {"guidance_scale": 3.0},
     "the default at w = 1": {"guidance_scale": 1.0},
+    "the default from the source's own noise": {"detail_steps": 0},
+    "plain from noise of calmer detail": {"kind": "plain", "local_blend": None, "detail_steps": 10},
 }
 RECIPES = {"default": (DEFAULT, default_optimizer), "paper": (PAPER, PAPER_OPTIMIZER)}
 """How the scenes are inverted."""
