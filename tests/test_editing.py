@@ -162,6 +162,18 @@ def test_a_faint_change_is_seen_where_all_of_a_patch_moves_the_same_way():
     torch.testing.assert_close(kept[:, :, 34:], beside[:, 34:].expand(3, -1, -1))
 
 
+def test_what_is_left_over_between_changed_pixels_is_the_edits_too():
+    picture, mask = torch.zeros(3, 64, 64), torch.ones(16, 16)
+    change = torch.ones(64, 64)
+    change[30:32] = 0.0  # a line that the edit happens to match
+    change[:, 40:] = 0.0
+    unlike = picture + change
+    unlike[:, 30:32] += 0.01
+    kept = keep_pixels(picture, unlike, picture, mask)
+    torch.testing.assert_close(kept[:, :, :36], unlike[:, :, :36])
+    assert torch.equal(kept[:, :, 44:], picture[:, :, 44:])
+
+
 def test_the_picture_itself_stays_outside_the_mask(sd):
     backbone, inversion, pixels = sd
     mask = torch.zeros(32, 24)

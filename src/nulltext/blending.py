@@ -27,7 +27,7 @@ PROBED_TIMESTEPS = (400, 750)
 GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
-VISIBLE = ((2.0, 0.22), (1.0, 0.45))
+VISIBLE = ((2.0, 0.25), (1.0, 0.5))
 """Patches, as (their side in latents, how far they must move in the mean, in [-1, 1], to be the edit's).
 
 Up to half of it the picture's pixels stay, between them is mixed. Signed differences are averaged, so that what the
@@ -37,6 +37,9 @@ was there shine through what took its place.
 
 WIDE = (2.0, 0.1)
 """The same for a patch that moves as one, each part so far and the same way: a paler sky is seen, blur is not."""
+
+GAP = 1.5
+"""Side, in latents, up to which pixels between what the edit changed are the edit's as well: an outline left over."""
 
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts ask for the same picture."""
@@ -167,6 +170,7 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
     smooth = _smooth(change, side(1))
     moved += [(_opened(way.clamp(min=0), side(WIDE[0])), WIDE[1]) for way in (smooth, -smooth)]
     seen = torch.stack([(2 * far.amax(0) / visible - 1).clamp(0, 1) for far, visible in moved]).amax(0)
+    seen = -_opened(-seen, side(GAP))
     allowed = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
     return torch.lerp(picture, edited, allowed * seen)
 
