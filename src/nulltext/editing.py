@@ -290,30 +290,22 @@ def _plan(
         elif (mask := found[k]) is not None and not bool(mask.any()):
             warnings.warn(f"{e.prompt!r} asks the model for the same picture: nothing to edit", stacklevel=3)
         plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], False, same, latents[0])
-        empty = plan.masked if e.null == "auto" else e.null == "empty"
-        w = e.guidance_scale
+        masked, suits = plan.masked and not same, backbone.masked_edits
+        w, steps = e.guidance_scale, e.detail_steps
         if w is None:
-            w = (
-                backbone.masked_edits.masked_guidance
-                if plan.masked and not same
-                else inversion.guidance_scale
-            )
-        steps = e.detail_steps
+            w = suits.masked_guidance if masked else inversion.guidance_scale
         if steps is None:
-            steps = backbone.masked_edits.masked_detail_steps if plan.masked and not same else 0
+            steps = suits.masked_detail_steps if masked else 0
         if steps not in noises:
             noises[steps] = calm_detail(backbone, latents[0], latents[-1], cond, steps)
-        start = noises[steps]
-        if e.seed is not None:
-            start = other_noise(start, plan.mask(None, 0, size), e.seed)
         taken = dataclasses.replace(
             e, kind=resolve_kind(e, source, targets[k]), guidance_scale=w, detail_steps=steps
         )
-        plans.append(
-            dataclasses.replace(
-                plan, edit=taken, empty_null=empty and not (same and e.null == "auto"), start=start
-            )
-        )
+        empty = e.null == "empty" or (e.null == "auto" and masked)
+        start = noises[steps]
+        if e.seed is not None:
+            start = other_noise(start, plan.mask(None, 0, size), e.seed)
+        plans.append(dataclasses.replace(plan, edit=taken, empty_null=empty, start=start))
     return plans
 
 

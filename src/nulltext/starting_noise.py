@@ -19,8 +19,8 @@ def calm_detail(
     """The source's noise with its detail taken from a plain DDIM inversion in few steps.
 
     The fewer and the less refined the steps of an inversion, the fainter the noise in which it ends. From faint noise
-    a model draws calmer shapes that stay where the source's were; but the source's colours are in it as well, which
-    an edit could not leave. So what is coarse is taken from the noise of the good inversion.
+    the farmyard draws calmer shapes, nearer to where the source's were (``benchmarks/edits.py``); but the source's
+    colours are in it as well, and an edit could not leave them. So what is coarse is taken from the good inversion.
 
     Args:
         backbone: The model.
