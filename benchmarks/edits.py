@@ -55,14 +55,15 @@ CHANGES: dict[str, dict[str, str]] = {
     "white to black": {"colour": "black"},
     "meadow to snow": {"place": "snow"},
 }
+CONTROLLED = {"cross_replace": 0.4, "self_replace": 0.4}
 WAYS: dict[str, dict[str, Any]] = {
     "plain (the slides)": {"kind": "plain", "local_blend": None},
     "replace or refine": {"local_blend": None},
     "plain, mask found, learned null": {"kind": "plain", "null": "learned", "keep_pixels": False},
     "plain, mask found": {"kind": "plain", "keep_pixels": False},
-    "replace or refine, mask found": {"keep_pixels": False},
-    "plain, mask found, pixels kept": {"kind": "plain"},
-    "replace or refine, mask found, pixels kept (default)": {},
+    "replace or refine, mask found": {**CONTROLLED, "keep_pixels": False},
+    "replace or refine, mask found, pixels kept": CONTROLLED,
+    "plain, mask found, pixels kept (default)": {},
     "the default at w = 3": {"guidance_scale": 3.0},
     "the default at w = 1": {"guidance_scale": 1.0},
     "the default from the source's own noise": {"detail_steps": 0},

@@ -108,21 +108,22 @@ def test_an_unknown_word_is_named_once(tiny_sd: Path, tmp_path: Path) -> None:
 
 def test_a_model_says_what_suits_its_masked_edits(tiny_sd: Path, tmp_path: Path) -> None:
     folder = _copy(tiny_sd, tmp_path)
-    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(3, 0)
+    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(3, 0, 0.4)
     assert Backbone.from_pretrained().masked_edits == MaskedEdits(
-        1.5, 10
+        1.5, 10, 0
     )  # the farmyard's, by its table of edits
     (folder / "editing.json").write_text('{"masked_guidance": 2}')
-    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(2, 0)
+    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(2, 0, 0.4)
     (folder / "editing.json").write_text('{"masked_detail_steps": 5}')
-    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(3, 5)
+    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(3, 5, 0.4)
     numbers = ('{"masked_guidance": -1}', '{"masked_guidance": "much"}', '{"masked_guidance": NaN}')
     steps = (
         '{"masked_detail_steps": -1}',
         '{"masked_detail_steps": 1001}',
         '{"masked_detail_steps": Infinity}',
     )
-    for wrong in ("", "[2]", "{}", '{"guidance": 2}', *numbers, *steps):
+    windows = ('{"masked_windows": 1.5}', '{"masked_windows": [0, 1]}')
+    for wrong in ("", "[2]", "{}", '{"guidance": 2}', *numbers, *steps, *windows):
         (folder / "editing.json").write_text(wrong)
         with pytest.raises(UserError, match=r"editing\.json must hold"):
             Backbone.from_pretrained(str(folder))

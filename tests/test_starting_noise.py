@@ -79,6 +79,25 @@ def test_the_model_says_how_many_steps_and_only_under_a_mask(sd):
     assert not torch.allclose(results[1].latents, results[2].latents, atol=1e-3)
 
 
+def test_the_model_says_which_windows_where_the_kind_is_left_to_the_program(sd):
+    backbone, inversion = sd
+    backbone.masked_edits = MaskedEdits(masked_windows=0.1)
+    mask = torch.ones(32, 24)
+    edits = [
+        Edit(SWAP, mask=mask),
+        Edit(SWAP, mask=mask, self_replace=0.2),
+        Edit(SWAP, mask=mask, kind="replace"),
+        Edit(SWAP, local_blend=None),
+    ]
+    taken = [r.edit for r in edited(backbone, inversion, *edits)]
+    assert [(e.cross_replace, e.self_replace) for e in taken] == [
+        (0.1, 0.1),
+        (0.1, 0.2),
+        (0.4, 0.4),
+        (0.4, 0.4),
+    ]
+
+
 def test_all_edits_of_a_picture_share_the_plain_inversion(sd):
     backbone, inversion = sd
     plain = Edit(SWAP, kind="plain", local_blend=None)

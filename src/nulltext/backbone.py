@@ -39,30 +39,37 @@ class MaskedEdits:
 
     masked_guidance: float = 3.0  # w
     masked_detail_steps: int = 0  # see nulltext.starting_noise
+    masked_windows: float = (
+        0.4  # cross_replace and self_replace where the kind of edit is left to the program
+    )
 
     @classmethod
     def read(cls, folder: Path) -> MaskedEdits:
         """What the model's own ``editing.json`` says, if it has one.
 
         Raises:
-            UserError: A file that is not an object of these two numbers.
+            UserError: A file that is not an object of these numbers.
         """
-        path, given = folder / EDITING, {}
+        path = folder / EDITING
         if not path.is_file():
             return cls()
-        guidance, steps = math.nan, 0
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
             says = cls(**given)
-            guidance, steps = float(says.masked_guidance), int(says.masked_detail_steps)
+            says = cls(float(says.masked_guidance), int(says.masked_detail_steps), float(says.masked_windows))
         except (OSError, ValueError, TypeError, OverflowError):
-            pass  # said below
-        if not given or not 0 <= guidance < math.inf or not 0 <= steps <= 1000:
+            given, says = {}, cls()
+        in_range = (
+            0 <= says.masked_guidance < math.inf
+            and 0 <= says.masked_detail_steps <= 1000
+            and 0 <= says.masked_windows <= 1
+        )
+        if not given or not in_range:
             raise UserError(
-                f'{path} must hold {{"masked_guidance": 1.5, "masked_detail_steps": 10}}, numbers from 0, '
-                "or one of the two; or remove it"
+                f'{path} must hold {{"masked_guidance": 1.5, "masked_detail_steps": 10, "masked_windows": 0.4}}, '
+                "a number from 0, one up to 1000 and one up to 1, or some of them; or remove it"
             )
-        return cls(guidance, steps)
+        return says
 
 
 @dataclass(frozen=True)

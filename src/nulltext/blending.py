@@ -27,7 +27,7 @@ PROBED_TIMESTEPS = (400, 750)
 GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
 
-VISIBLE = ((2.0, 0.25), (1.0, 0.5))
+VISIBLE = ((2.0, 0.28), (1.0, 0.55))
 """Patches, as (their side in latents, how far they must move in the mean, in [-1, 1], to be the edit's).
 
 Up to half of it the picture's pixels stay, between them is mixed. Signed differences are averaged, so that what the

@@ -11,7 +11,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from nulltext.alignment import (
 )
 from nulltext.artifact import Inversion
 from nulltext.attention import AttentionControl, RowControl, attending
-from nulltext.backbone import Backbone, TextEmbedding
+from nulltext.backbone import Backbone, MaskedEdits, TextEmbedding
 from nulltext.blending import automatic_mask, fit_mask, keep_pixels, noise_difference, read_mask, word_mask
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.editing_options import AUTO, Edit, Kind, Window
@@ -39,6 +39,9 @@ from nulltext.starting_noise import calm_detail, other_noise
 
 Method: TypeAlias = Literal["null_text", "ddim", "negative_prompt", "direct"]
 
+WINDOW = 0.4
+"""The share of the steps that see through the source's attention, where nothing else is said."""
+
 WORD_THRESHOLD = 0.3
 """The part of an attention map's maximum over which a pixel belongs to a word (Prompt-to-Prompt's code)."""
 
@@ -47,7 +50,7 @@ WORD_THRESHOLD = 0.3
 class EditResult:
     """What became of an edit."""
 
-    edit: Edit  # kind, guidance_scale and detail_steps as they were taken
+    edit: Edit  # with everything that was left open as it was taken
     picture: Tensor  # (3, H, W) in [-1, 1]
     latents: Tensor  # (4, h, w), what the picture was decoded from
     mask: Tensor | None  # (h, w) over the latents, at the last step; None where the edit acted everywhere
@@ -76,13 +79,8 @@ class _Plan:
     words: tuple[
         list[tuple[int, ...]], list[tuple[int, ...]]
     ]  # tokens that blend, of the source and the target
-    empty_null: bool
     same: bool  # the source's own prompt: the reconstruction is what is wanted
     start: Tensor  # (1, 4, h, w), the noise that the edit starts from
-
-    @property
-    def masked(self) -> bool:
-        return self.fixed_mask is not None or self.bound is not None or self.looks
 
     @property
     def looks(self) -> bool:
@@ -239,15 +237,15 @@ def row_control(edit: Edit, source: Tokens, target: Tokens, steps: int) -> RowCo
         mapper, mapped = replace_mapper(source, target, compat=edit.compat), torch.ones(target.length)
     else:
         mapper, mapped = refine_mapper(source, target, compat=edit.compat)
-    windows = (
-        edit.cross_replace if isinstance(edit.cross_replace, Mapping) else {"default": edit.cross_replace}
-    )
+    cross = WINDOW if edit.cross_replace is None else edit.cross_replace
+    layout = WINDOW if edit.self_replace is None else edit.self_replace
+    windows = cross if isinstance(cross, Mapping) else {"default": cross}
     share = _steps_inside(windows.get("default", 0.0), steps)[:, None].repeat(1, target.length).float()
     for word, window in windows.items():
         if word != "default":
             share[:, list(find_word(target, word))] = _steps_inside(window, steps)[:, None].float()
     loudness = equalizer(target, edit.equalizer)
-    return RowControl(mapper, mapped, loudness, share, _steps_inside(edit.self_replace, steps))
+    return RowControl(mapper, mapped, loudness, share, _steps_inside(layout, steps))
 
 
 def _steps_inside(window: Window, steps: int) -> Tensor:
@@ -273,7 +271,12 @@ def _plan(
     for word in attention:
         for target in targets:
             find_word(source if has_word(source, word) else target, word)
-    controls = [row_control(e, source, t, schedule.steps) for e, t in zip(edits, targets, strict=True)]
+    sames = [t.ids == source.ids and not e.equalizer for e, t in zip(edits, targets, strict=True)]
+    taken = [
+        _as_taken(e, source, t, same, backbone.masked_edits, inversion.guidance_scale)
+        for e, t, same in zip(edits, targets, sames, strict=True)
+    ]
+    controls = [row_control(e, source, t, schedule.steps) for e, t in zip(taken, targets, strict=True)]
     words = [_blend_words(e, source, t) for e, t in zip(edits, targets, strict=True)]
     size = (latents.shape[-2], latents.shape[-1])
     bounds = [_bound(e, inversion.size, size, backbone.device) for e in edits]
@@ -281,32 +284,39 @@ def _plan(
     found = _automatic_masks(backbone, schedule, latents, cond, texts, edits, controls, batch_size)
     noises: dict[int, Tensor] = {}  # by detail_steps
     plans = []
-    for k, e in enumerate(edits):
-        same = targets[k].ids == source.ids and not e.equalizer
-        if same:
+    for k, e in enumerate(taken):
+        if sames[k]:
             warnings.warn(
                 f"the prompt {e.prompt!r} is the source's own: this edit is the reconstruction", stacklevel=3
             )
         elif (mask := found[k]) is not None and not bool(mask.any()):
             warnings.warn(f"{e.prompt!r} asks the model for the same picture: nothing to edit", stacklevel=3)
-        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], False, same, latents[0])
-        masked, suits = plan.masked and not same, backbone.masked_edits
-        w, steps = e.guidance_scale, e.detail_steps
-        if w is None:
-            w = suits.masked_guidance if masked else inversion.guidance_scale
-        if steps is None:
-            steps = suits.masked_detail_steps if masked else 0
+        steps = e.detail_steps or 0
         if steps not in noises:
             noises[steps] = calm_detail(backbone, latents[0], latents[-1], cond, steps)
-        taken = dataclasses.replace(
-            e, kind=resolve_kind(e, source, targets[k]), guidance_scale=w, detail_steps=steps
-        )
-        empty = e.null == "empty" or (e.null == "auto" and masked)
-        start = noises[steps]
+        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], sames[k], noises[steps])
         if e.seed is not None:
-            start = other_noise(start, plan.mask(None, 0, size), e.seed)
-        plans.append(dataclasses.replace(plan, edit=taken, empty_null=empty, start=start))
+            plan = dataclasses.replace(plan, start=other_noise(plan.start, plan.mask(None, 0, size), e.seed))
+        plans.append(plan)
     return plans
+
+
+def _as_taken(
+    edit: Edit, source: Tokens, target: Tokens, same: bool, suits: MaskedEdits, guidance_scale: float
+) -> Edit:
+    """The edit with everything that it leaves open, by what suits the model and the prompts."""
+    masked = edit.masked and not same
+    windows = suits.masked_windows if masked and edit.kind == "auto" else WINDOW
+    left_open: dict[str, Any] = {
+        "cross_replace": windows,
+        "self_replace": windows,
+        "guidance_scale": suits.masked_guidance if masked else guidance_scale,
+        "detail_steps": suits.masked_detail_steps if masked else 0,
+    }
+    chosen = {name: value for name, value in left_open.items() if getattr(edit, name) is None}
+    if edit.null == "auto":
+        chosen["null"] = "empty" if masked else "learned"
+    return dataclasses.replace(edit, kind=resolve_kind(edit, source, target), **chosen)
 
 
 def _blend_words(
@@ -409,7 +419,7 @@ def _edited_walk(
     targets = TextEmbedding.cat([plan.target for plan in plans])
     z = torch.cat([plan.start for plan in plans])
     for i in range(schedule.steps):
-        nulls = TextEmbedding.cat([empty if plan.empty_null else kept[i] for plan in plans])
+        nulls = TextEmbedding.cat([empty if plan.edit.null == "empty" else kept[i] for plan in plans])
         batch, text = [z, z], [nulls, targets]
         if control is not None:  # the source row, whose attention the edits see through
             control.start_step(i)

@@ -86,8 +86,9 @@ def edit_command(
         edits: A YAML of edits: a list of {prompt, kind, ...}, or {picture, edits: [...]}, or a list of these.
         kind: plain (no attention control), replace (words swapped one for one), refine (words added), reweight (with
             --equalizer), or auto: replace where the prompts have equally many words, refine otherwise.
-        cross_replace: Share of the steps that take the source's cross-attention; words apart as default:0.8,hat:0.4.
-        self_replace: Share of the steps that take the source's self-attention, which holds the layout.
+        cross_replace: Share of the steps that take the source's cross-attention; words apart as default:0.8,hat:0.4;
+            by default 0.4, for kind auto under a mask what suits the model (farmyard 0, others 0.4).
+        self_replace: Share of the steps that take the source's self-attention, which holds the layout; as above.
         equalizer: Words made louder or softer: hat:2.0,snow:-1.
         local_blend: Where the edit may act: auto (where the prompts differ to the model), words with commas between
             (where they are looked at), both, or none for everywhere.

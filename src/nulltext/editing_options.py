@@ -30,7 +30,8 @@ class Edit:
             prompts have and lets new ones act; ``reweight`` makes words louder or softer; ``auto`` replace where the
             prompts have equally many words and differ, refine otherwise.
         cross_replace: The share of the steps, 0 to 1, that take the source's cross-attention, or (from, to); for
-            single words of the prompt as a mapping, with ``default`` for the others.
+            single words of the prompt as a mapping, with ``default`` for the others. By default 0.4; for ``auto`` under
+            a mask what suits the model (see ``Backbone.masked_edits``).
         self_replace: The same for self-attention, which holds the layout.
         equalizer: Words of the prompt and what their attention is multiplied with, such as ``{"hat": 2.0}``.
         local_blend: Where the edit may act: ``auto`` where the two prompts would denoise differently; words of either
@@ -56,8 +57,8 @@ class Edit:
 
     prompt: str
     kind: Kind = "auto"
-    cross_replace: Window | Mapping[str, Window] = 0.4
-    self_replace: Window = 0.4
+    cross_replace: Window | Mapping[str, Window] | None = None
+    self_replace: Window | None = None
     equalizer: Mapping[str, float] = field(default_factory=dict)
     local_blend: str | Sequence[str] | None = AUTO
     mask: Path | Tensor | None = None
@@ -81,9 +82,10 @@ class Edit:
             if value not in choices:
                 raise UserError(f"{name} {value!r} is not one of {', '.join(choices)}")
         windows = self.cross_replace if isinstance(self.cross_replace, Mapping) else {"": self.cross_replace}
-        for word, window in windows.items():
+        for word, window in windows.items() if self.cross_replace is not None else ():
             _check_window(f"cross_replace of {word!r}" if word else "cross_replace", window)
-        _check_window("self_replace", self.self_replace)
+        if self.self_replace is not None:
+            _check_window("self_replace", self.self_replace)
         _check_window("start", self.start)
         if self.threshold is not None:
             _check_window("threshold", self.threshold)
@@ -126,6 +128,11 @@ class Edit:
         if isinstance(given.get("mask"), str):
             given["mask"] = Path(given["mask"])
         return cls(**given)
+
+    @property
+    def masked(self) -> bool:
+        """Whether it acts in a part of the picture only."""
+        return bool(self.blends) or self.mask is not None
 
     @property
     def blends(self) -> list[str]:
