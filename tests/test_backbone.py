@@ -110,7 +110,7 @@ def test_a_model_says_what_suits_its_masked_edits(tiny_sd: Path, tmp_path: Path)
     folder = _copy(tiny_sd, tmp_path)
     assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(3, 0, 0.4)
     assert Backbone.from_pretrained().masked_edits == MaskedEdits(
-        1.5, 10, 0
+        1.35, 8, 0
     )  # the farmyard's, by its table of edits
     (folder / "editing.json").write_text('{"masked_guidance": 2}')
     assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(2, 0, 0.4)

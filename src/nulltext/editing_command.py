@@ -97,11 +97,11 @@ def edit_command(
         max_pool: By how much the mask grows: 1 not at all, 3 one latent pixel.
         start: Share of the steps after which the picture is kept outside the mask.
         keep_pixels: Under a mask the picture's own pixels stay wherever the edit changes nothing to see.
-        guidance_scale: Weight w of the prompt; by default what suits the model under a mask (farmyard 1.5, others
+        guidance_scale: Weight w of the prompt; by default what suits the model under a mask (farmyard 1.35, others
             3), the inversion's own without.
         null: The null text of the edit: learned, empty, or auto: empty under a mask, learned without.
         detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, 0 none; by default
-            what suits the model under a mask (farmyard 10, others 0), 0 without.
+            what suits the model under a mask (farmyard 8, others 0), 0 without.
         seed: Draws other noise inside the mask: another hat on the same head.
         compat: Copy the reference code where its errors change the result.
         method: How the source is held: null_text, ddim, negative_prompt or direct.
