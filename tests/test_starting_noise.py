@@ -119,3 +119,17 @@ def test_other_noise_is_reproducible_of_full_strength_and_only_inside_the_mask()
     assert torch.equal(once[..., 32:, :], noise[..., 32:, :])
     assert abs(once[..., :32, :].std() - 1) < 0.05 and abs(once[..., :32, :].mean()) < 0.05
     assert abs(other_noise(noise, None, 1).mean()) < 0.05
+
+
+def test_where_no_window_is_open_an_edit_that_was_left_to_the_program_is_plain(sd):
+    backbone, inversion = sd
+    backbone.masked_edits = MaskedEdits(masked_windows=0.0)
+    mask = torch.ones(32, 24)
+    edits = [
+        Edit(SWAP, mask=mask),
+        Edit(SWAP, mask=mask, self_replace=0.2),
+        Edit(SWAP, mask=mask, kind="replace"),
+        Edit(SWAP, mask=mask, equalizer={"hat": 2.0}),
+    ]
+    taken = [r.edit.kind for r in edited(backbone, inversion, *edits)]
+    assert taken == ["plain", "replace", "replace", "replace"]

@@ -316,7 +316,9 @@ def _as_taken(
     chosen = {name: value for name, value in left_open.items() if getattr(edit, name) is None}
     if edit.null == "auto":
         chosen["null"] = "empty" if masked else "learned"
-    return dataclasses.replace(edit, kind=resolve_kind(edit, source, target), **chosen)
+    taken = dataclasses.replace(edit, kind=resolve_kind(edit, source, target), **chosen)
+    closed = taken.cross_replace == 0 and taken.self_replace == 0 and not taken.equalizer
+    return dataclasses.replace(taken, kind="plain") if edit.kind == "auto" and closed else taken
 
 
 def _blend_words(

@@ -28,7 +28,7 @@ class Edit:
         prompt: What the picture is to show.
         kind: ``plain`` no attention control; ``replace`` swaps words one for one; ``refine`` keeps the words that both
             prompts have and lets new ones act; ``reweight`` makes words louder or softer; ``auto`` replace where the
-            prompts have equally many words and differ, refine otherwise.
+            prompts have equally many words and differ, refine otherwise, plain where no window is open.
         cross_replace: The share of the steps, 0 to 1, that take the source's cross-attention, or (from, to); for
             single words of the prompt as a mapping, with ``default`` for the others. By default 0.4; for ``auto`` under
             a mask what suits the model (see ``Backbone.masked_edits``).
