@@ -24,13 +24,13 @@ import torch
 
 from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
-from nulltext.callbacks import METRICS, add_row
 from nulltext.data import PictureData
 from nulltext.farmyard.drawing import draw
 from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
 from nulltext.finished import ARTIFACT, finished_names
 from nulltext.inversion import reconstruct
 from nulltext.pictures import read_picture
+from nulltext.result_files import METRICS, add_row
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 FIRST_SEED = HELD_OUT_SEEDS.start + 800_000

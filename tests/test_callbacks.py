@@ -18,24 +18,16 @@ from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nulltext import callbacks, module, report
-from nulltext.callbacks import (
-    Artifacts,
-    Checkpointer,
-    Curves,
-    History,
-    add_row,
-    closing,
-    first_edit,
-    read_rows,
-    summary,
-    written_events,
-)
+from nulltext import module, progress, report
+from nulltext.callbacks import Artifacts, Checkpointer
 from nulltext.cli import main
+from nulltext.curves import Curves, written_events
 from nulltext.errors import UserError
 from nulltext.finished import ARTIFACT
+from nulltext.history import History
 from nulltext.inversion import StepRecord
 from nulltext.metrics import ssim
+from nulltext.result_files import add_row, closing, first_edit, read_rows, summary
 
 T, N = 4, 2
 SETTINGS = [
@@ -350,7 +342,7 @@ def shown(tiny, monkeypatch, terminal, seconds_between):
     monkeypatch.setenv("COLUMNS", "81")  # tqdm takes one off
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_INNER", seconds_between)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_INNER", seconds_between)
     seen, before = [], module.optimise_null_embedding
 
     def watched(*rest):

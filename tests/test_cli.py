@@ -267,7 +267,7 @@ def test_a_stopped_run_says_how_to_go_on_and_its_exit_code_says_why(number, code
 
 
 def test_last_takes_up_the_run_in_its_own_folder_to_the_same_bits(room, tiny_sd, monkeypatch):
-    from nulltext.callbacks import Curves
+    from nulltext.curves import Curves
 
     assert fit(tiny_sd, "--data.image", "sheep.jpg") == 0
     whole = load_file("lightning_logs/version_0/sheep/inversion.safetensors")

@@ -16,11 +16,11 @@ from PIL import Image
 from torch.optim import Adam, Optimizer
 
 from nulltext.artifact import Inversion
-from nulltext.callbacks import add_row, read_rows
 from nulltext.data import PictureData
 from nulltext.inversion_settings import default_optimizer
 from nulltext.module import NullTextInversion
 from nulltext.optimizers import NormalisedGradient
+from nulltext.result_files import add_row, read_rows
 
 
 class Keeper(Callback):

@@ -14,13 +14,16 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from nulltext.backbone import check_model
-from nulltext.callbacks import Artifacts, Checkpointer, Curves, Progress, closing
+from nulltext.callbacks import Artifacts, Checkpointer
 from nulltext.checkpoints import choose_checkpoint, read_checkpoint
+from nulltext.curves import Curves
 from nulltext.data import PictureData
 from nulltext.errors import UserError
 from nulltext.files import write_atomically
 from nulltext.module import NullTextInversion
 from nulltext.parsing import OneLineParser, gather
+from nulltext.progress import Progress
+from nulltext.result_files import closing
 from nulltext.runs import LAST, RunFolder, find_checkpoint, run_folder, run_of
 from nulltext.strategy import choose_strategy, ranks_failed
 

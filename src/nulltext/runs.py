@@ -105,7 +105,7 @@ class RunFolder(Logger):
             self._held = None
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Nothing: the curves are ``callbacks.Curves``'s."""
+        """Nothing: the curves are ``curves.Curves``'s."""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: config.yaml has them."""

@@ -25,10 +25,11 @@ from conftest import PROMPT
 from PIL import Image
 
 from nulltext.artifact import Inversion
-from nulltext.callbacks import METRICS, written_events
 from nulltext.checkpoints import read_checkpoint
+from nulltext.curves import written_events
 from nulltext.errors import UserError
 from nulltext.finished import ARTIFACT
+from nulltext.result_files import METRICS
 from nulltext.runs import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parent))
