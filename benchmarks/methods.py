@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 
 from nulltext.backbone import Backbone
 from nulltext.inversion import optimise, sample
-from nulltext.inversion_settings import InversionSettings, default_optimizer
+from nulltext.inversion_settings import InversionSettings, default_optimizer, detail_steps
 from nulltext.pivot import ddim_invert
+from nulltext.starting_noise import plain_noise
 
 MakeOptimizer = Callable[[Iterable[Any]], Optimizer]
 
@@ -82,6 +83,7 @@ def run_ours(
         fixed_point_iterations=settings.fixed_point_iterations,
         pivot_tolerance=settings.pivot_tolerance,
     )
+    plain_noise(backbone, subject.z_0, subject.cond, detail_steps(backbone, settings))  # kept for edits
     done = list(optimise(backbone, schedule, pivot, subject.cond, settings, optimizer))
     return Outcome(done[-1][0].z, torch.stack([null for _, null in done]))
 

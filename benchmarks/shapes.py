@@ -188,10 +188,13 @@ def seconds_of(units: Units, settings: InversionSettings, pivot: float, taken: f
 
 
 def taken_by_drawings(number: int = 4) -> tuple[float, float]:
-    """The forwards of the default's pivot and its inner steps, a picture: the mean over drawings, the shipped model."""
-    backbone = Backbone.from_pretrained("farmyard")
+    """The forwards of the default's pivot and its inner steps, a picture: the mean over drawings, the shipped model.
+
+    Without what is kept for edits, since a model that does not ask for it keeps none.
+    """
+    backbone, settings = Backbone.from_pretrained("farmyard"), replace(DEFAULT, detail_steps=0)
     for pixels, prompt in drawn_pictures(number, backbone.default_size):
-        run_ours(backbone, subject_of(backbone, pixels, prompt), DEFAULT.steps)
+        run_ours(backbone, subject_of(backbone, pixels, prompt), DEFAULT.steps, settings)
     taken = backbone.backwards / number
     return backbone.forwards / number - DEFAULT.steps - taken, taken
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from quick_inversion import LONGER, SOURCE, SWAP, quick_inversion
 
 from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
@@ -20,41 +21,15 @@ from nulltext.blending import (
 from nulltext.editing import edit, row_control
 from nulltext.editing_options import Edit
 from nulltext.errors import UserError
-from nulltext.inversion import describe, optimise, reconstruct
-from nulltext.inversion_settings import InversionSettings
-from nulltext.pivot import ddim_invert
+from nulltext.inversion import reconstruct
 
-SOURCE = "a red barn"
-SWAP = "a red hat"
-LONGER = "a red barn in snow"
 LEVEL = 2 / 255  # pixels span 2
-
-
-class Picture:
-    """What an inversion needs to know of a picture."""
-
-    def __init__(self, pixels):
-        self.pixels, self.prompt, self.crop, self.sha256 = pixels, SOURCE, "none", "0" * 64
-
-
-def invert(backbone, height=32, width=24, start=1.0, seed=0):
-    """A quick inversion of a random smooth picture, T = 4."""
-    generator = torch.Generator().manual_seed(seed)
-    small = torch.rand(1, 3, 4, 4, generator=generator) * 2 - 1
-    pixels = torch.nn.functional.interpolate(small, (height, width), mode="bilinear")
-    settings = InversionSettings(steps=4, inner_steps=1, start=start)
-    schedule = backbone.schedule(4)
-    cond = backbone.embed_prompt(SOURCE, (height, width))
-    pivot = ddim_invert(backbone, schedule, backbone.encode_image(pixels), cond, fixed_point_iterations=1)
-    nulls = torch.stack([null[0] for _, null in optimise(backbone, schedule, pivot, cond, settings)])
-    picture = Picture(pixels[0])
-    return describe(backbone, schedule, picture, settings, nulls, pivot[0, 0], 20.0, SOURCE), pixels[0]
 
 
 @pytest.fixture(scope="module")
 def sd(tiny_sd):
     backbone = Backbone.from_pretrained(str(tiny_sd))
-    inversion, pixels = invert(backbone)
+    inversion, pixels = quick_inversion(backbone)
     return backbone, inversion, pixels
 
 
@@ -86,7 +61,7 @@ KINDS = {
 
 def test_each_kind_goes_through_each_family_non_square(tiny):
     backbone = Backbone.from_pretrained(str(tiny))
-    inversion, _ = invert(backbone)
+    inversion, _ = quick_inversion(backbone)
     edited = quietly(backbone, inversion, list(KINDS.values()), attention=["red"])
     assert close(edited.reconstruction, backbone.decode_latents(reconstruct(backbone, inversion))[0])
     for name, result in zip(KINDS, edited.results, strict=True):
@@ -99,7 +74,7 @@ def test_each_kind_goes_through_each_family_non_square(tiny):
 @pytest.mark.parametrize("start", [0.0, 1.0])
 def test_target_equals_source_gives_the_reconstruction_for_every_kind(tiny_sd, start):
     backbone = Backbone.from_pretrained(str(tiny_sd))
-    inversion, _ = invert(backbone, start=start)
+    inversion, _ = quick_inversion(backbone, start=start)
     same = [
         replace(
             e,
@@ -187,7 +162,7 @@ def test_the_picture_itself_stays_outside_the_mask(sd):
 
 def test_half_precision_edits_and_keeps_the_source(tiny_sd):
     backbone = Backbone.from_pretrained(str(tiny_sd), precision="bf16-mixed")
-    inversion, _ = invert(backbone)
+    inversion, _ = quick_inversion(backbone)
     same = Edit(SOURCE, kind="plain", local_blend=None)
     edits = [same, replace(same, kind="auto"), Edit(SWAP), Edit(SWAP, local_blend="hat")]
     edited = quietly(backbone, inversion, edits)

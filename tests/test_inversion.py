@@ -311,6 +311,8 @@ def test_three_bad_losses_end_the_run(tiny_sd: Path) -> None:
         ("start", 1.5),
         ("fixed_point_iterations", -1),
         ("fixed_point_iterations", 101),
+        ("detail_steps", -1),
+        ("detail_steps", 1001),
         ("pivot_tolerance", -1.0),
         ("tolerance", -1.0),
     ],

@@ -21,7 +21,7 @@ from nulltext.inversion_settings import InversionSettings
 from nulltext.module import NullTextInversion
 from nulltext.optimizers import NormalisedGradient
 
-SETTINGS: dict[str, Any] = {"steps": 4, "inner_steps": 2, "start": 0.5, "tolerance": 0.0}
+SETTINGS: dict[str, Any] = {"steps": 4, "inner_steps": 2, "start": 0.5, "tolerance": 0.0, "detail_steps": 3}
 
 
 class _Stop(RuntimeError):
@@ -90,11 +90,13 @@ def test_the_module_does_what_the_functions_do(tiny: Path, tmp_path: Path) -> No
         (result,) = probe.results
         assert torch.equal(result.inversion.null_embeddings, expected.null_embeddings)
         assert torch.equal(result.inversion.noise, expected.noise)
+        assert torch.equal(result.inversion.detail_noise, expected.detail_noise)
+        assert result.inversion.detail_steps == expected.detail_steps == 3
         assert result.inversion.psnr == pytest.approx(expected.psnr, abs=1e-4)
         assert result.vae.shape == result.ddim.shape == (3, *expected.size)
         assert module.spent.unet_forwards == backbone.forwards
         assert module.spent.unet_backwards == backbone.backwards == 4 * 2
-        pivot = backbone.forwards - 4 * (1 + 2 + 1)
+        pivot = backbone.forwards - 4 * (1 + 2 + 1) - 3
         assert 4 <= pivot <= 4 * InversionSettings.fixed_point_iterations + 2
 
 
@@ -112,13 +114,20 @@ def test_a_stopped_run_is_taken_up_bit_for_bit(tiny_sd: Path, tmp_path: Path, st
     assert len(parts) == len(whole.results) == 2
     for part, expected in zip(parts, whole.results, strict=True):
         assert torch.equal(part.inversion.null_embeddings, expected.inversion.null_embeddings)
+        assert torch.equal(part.inversion.detail_noise, expected.inversion.detail_noise)
         assert torch.equal(part.reconstruction, expected.reconstruction)
 
 
 def test_a_checkpoint_holds_the_embeddings_and_little_else(tiny_sd: Path, tmp_path: Path) -> None:
     _fit(tiny_sd, _pictures(tmp_path), _Probe(tmp_path))
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert set(state["state_dict"]) == {"cursor", "z", "pivot", *(f"null.{i}" for i in range(4))}
+    assert set(state["state_dict"]) == {
+        "cursor",
+        "z",
+        "pivot",
+        "detail_noise",
+        *(f"null.{i}" for i in range(4)),
+    }
     assert state["optimizer_states"][0]["state"] == {}
 
 

@@ -1,22 +1,27 @@
 """The noise that an edit starts from: what is coarse, what is detail, and what they cost."""
 
+import dataclasses
 import warnings
 
 import pytest
 import torch
-from test_editing import SWAP, invert
+from quick_inversion import SWAP, quick_inversion
 
+from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone, MaskedEdits
 from nulltext.editing import edit
 from nulltext.editing_options import Edit
+from nulltext.inversion import invert
+from nulltext.inversion_settings import InversionSettings
+from nulltext.pictures import Picture
 from nulltext.pivot import ddim_invert
-from nulltext.starting_noise import calm_detail, coarse, other_noise
+from nulltext.starting_noise import calm_detail, coarse, other_noise, plain_noise
 
 
 @pytest.fixture
 def sd(tiny_sd):
     backbone = Backbone.from_pretrained(str(tiny_sd))
-    inversion, _ = invert(backbone)
+    inversion, _ = quick_inversion(backbone)
     return backbone, inversion
 
 
@@ -41,14 +46,14 @@ def test_detail_is_the_plain_inversions_and_what_is_coarse_stays(tiny_sd):
     backbone = Backbone.from_pretrained(str(tiny_sd))
     noise, z_0 = torch.randn(2, 1, 4, 24, 20, generator=torch.Generator().manual_seed(0))
     cond = backbone.embed_prompt("a red barn")
-    assert torch.equal(calm_detail(backbone, noise, z_0, cond, 0), noise)
-    assert backbone.forwards == 0
-    calm = calm_detail(backbone, noise, z_0, cond, 5)
+    assert plain_noise(backbone, z_0, cond, 0) is None and backbone.forwards == 0
+    assert torch.equal(calm_detail(noise, None), noise)
+    plain = plain_noise(backbone, z_0, cond, 5)
     assert backbone.forwards == 5
-    plain = ddim_invert(backbone, backbone.schedule(5), z_0, cond)[0]
+    assert torch.equal(plain, ddim_invert(backbone, backbone.schedule(5), z_0, cond)[0])
+    calm = calm_detail(noise, plain)
     torch.testing.assert_close(calm - coarse(noise), plain - coarse(plain))
-    shifted = calm_detail(backbone, noise + 2, z_0, cond, 5)
-    torch.testing.assert_close(shifted, calm + 2)  # colours are in the coarse part
+    torch.testing.assert_close(calm_detail(noise + 2, plain), calm + 2)  # colours are in the coarse part
 
 
 def test_a_plain_inversion_in_few_steps_ends_in_fainter_noise():
@@ -109,6 +114,34 @@ def test_all_edits_of_a_picture_share_the_plain_inversion(sd):
         return backbone.forwards - before
 
     assert forwards(calm, calm, calm) == forwards(plain, plain, plain) + 6
+
+
+def test_an_inversion_keeps_what_its_models_edits_take_and_they_never_invert_again(tiny_sd, tmp_path):
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    backbone.masked_edits = MaskedEdits(masked_detail_steps=3)
+    pixels = torch.rand(3, 32, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    picture = Picture(pixels=pixels, prompt="a red barn", name="barn", size=(32, 24), crop="none")
+    settings = InversionSettings(steps=4, tolerance=1e9, pivot_tolerance=0.0, fixed_point_iterations=0)
+    forwards, made = [], []
+    for steps in (None, 0):
+        before = backbone.forwards
+        made.append(invert(backbone, picture, settings=dataclasses.replace(settings, detail_steps=steps)))
+        forwards.append(backbone.forwards - before)
+    assert forwards == [4 + 4 + 3, 4 + 4] and [m.detail_steps for m in made] == [3, 0]
+    cond = backbone.embed_prompt("a red barn", (32, 24))
+    z_0 = backbone.encode_image(pixels[None])
+    assert torch.equal(made[0].detail_noise[None], plain_noise(backbone, z_0, cond, 3))
+    assert made[1].detail_noise is None
+
+    made[0].save(tmp_path / "inversion.safetensors")
+    read = Inversion.load(tmp_path / "inversion.safetensors")
+    assert read.detail_steps == 3 and torch.equal(read.detail_noise, made[0].detail_noise)
+    spent = []
+    for inversion in (read, made[1]):
+        before = backbone.forwards
+        edited(backbone, inversion, Edit("a blue barn", mask=torch.ones(32, 24)))
+        spent.append(backbone.forwards - before)
+    assert spent[1] == spent[0] + 3  # it was not kept, and is made
 
 
 def test_other_noise_is_reproducible_of_full_strength_and_only_inside_the_mask():

@@ -19,11 +19,16 @@ from nulltext.files import write_atomically
 from nulltext.inversion_settings import MAX_REFINEMENTS
 
 FORMAT_VERSION = 1
-DIMENSIONS = {"null_embeddings": 3, "noise": 3, "pooled": 1}  # of the tensors that an inversion may hold
+DIMENSIONS = {
+    "null_embeddings": 3,
+    "noise": 3,
+    "detail_noise": 3,
+    "pooled": 1,
+}  # of the tensors that may be there
 MAX_BYTES = 2**31  # of one tensor in fp32; SDXL at a thousand steps takes a third of it
 MAX_SIDE = 2**16  # pixels
 MAX_PROMPT = 10_000  # characters
-MAX_STEPS = 1000  # T
+MAX_STEPS = 1000  # T, and of a plain inversion
 TEXTS = ("prompt", "model", "fingerprint", "crop", "source_sha256")
 NUMBERS = ("guidance_scale", "psnr", "fixed_point_iterations", "pivot_tolerance")
 
@@ -48,6 +53,8 @@ class Inversion:
     psnr: float = float("nan")  # dB, the reconstruction against the picture
     settings: dict[str, Any] = field(default_factory=dict)
     pooled: Tensor | None = None  # (p,), SDXL: the null text's pooled embedding
+    detail_steps: int = 0  # of the plain inversion that ended in the detail noise
+    detail_noise: Tensor | None = None  # (4, h, w), see nulltext.starting_noise
 
     @property
     def steps(self) -> int:
@@ -101,10 +108,12 @@ class Inversion:
         f, d = backbone.vae_scale_factor, backbone.unet.config.cross_attention_dim
         embeddings = (self.steps, backbone.max_length, d)
         noise = (backbone.latent_channels, self.size[0] // f, self.size[1] // f)
-        if tuple(self.null_embeddings.shape) != embeddings or tuple(self.noise.shape) != noise:
+        kept = [x for x in (self.noise, self.detail_noise) if x is not None]
+        if tuple(self.null_embeddings.shape) != embeddings or any(tuple(x.shape) != noise for x in kept):
             raise UserError(
-                f"this inversion holds {tuple(self.null_embeddings.shape)} embeddings and {tuple(self.noise.shape)} "
-                f"noise where {backbone.name} takes {embeddings} and {noise}; invert the picture again"
+                f"this inversion holds {tuple(self.null_embeddings.shape)} embeddings and "
+                f"{' and '.join(str(tuple(x.shape)) for x in kept)} noise where {backbone.name} takes {embeddings} "
+                f"and {noise}; invert the picture again"
             )
 
     def null_texts(self, backbone: Backbone) -> list[TextEmbedding]:
@@ -156,6 +165,8 @@ def read_artifact(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ValueError("its tensors are not finite")
         if len(tensors["null_embeddings"]) != len(facts["timesteps"]) or "noise" not in tensors:
             raise ValueError("its tensors have other shapes")
+        if ("detail_noise" in tensors) != bool(facts.get("detail_steps")):
+            raise ValueError("its detail has no steps or its steps no detail")
     return facts, tensors
 
 
@@ -170,6 +181,7 @@ def _check_facts(facts: Any) -> None:
         and [isinstance(side, int) and 0 < side <= MAX_SIDE for side in facts["size"]] == [True, True]
         and len(facts["prompt"]) <= MAX_PROMPT
         and facts.get("fixed_point_iterations", 0) in range(MAX_REFINEMENTS + 1)
+        and facts.get("detail_steps", 0) in range(MAX_STEPS + 1)
     )
     if not good:
         raise ValueError("what it says of itself makes no sense")

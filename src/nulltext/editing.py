@@ -35,7 +35,7 @@ from nulltext.editing_options import AUTO, Edit, Kind, Window
 from nulltext.errors import UserError
 from nulltext.inversion import guided_noise
 from nulltext.pivot import ddim_invert
-from nulltext.starting_noise import calm_detail, other_noise
+from nulltext.starting_noise import calm_detail, other_noise, plain_noise
 
 Method: TypeAlias = Literal["null_text", "ddim", "negative_prompt", "direct"]
 
@@ -282,7 +282,7 @@ def _plan(
     bounds = [_bound(e, inversion.size, size, backbone.device) for e in edits]
     texts = backbone.embed_prompt([e.prompt for e in edits], inversion.size)
     found = _automatic_masks(backbone, schedule, latents, cond, texts, edits, controls, batch_size)
-    noises: dict[int, Tensor] = {}  # by detail_steps
+    starts = _starts(backbone, inversion, latents, cond, taken)
     plans = []
     for k, e in enumerate(taken):
         if sames[k]:
@@ -291,14 +291,26 @@ def _plan(
             )
         elif (mask := found[k]) is not None and not bool(mask.any()):
             warnings.warn(f"{e.prompt!r} asks the model for the same picture: nothing to edit", stacklevel=3)
-        steps = e.detail_steps or 0
-        if steps not in noises:
-            noises[steps] = calm_detail(backbone, latents[0], latents[-1], cond, steps)
-        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], sames[k], noises[steps])
+        start = starts[e.detail_steps or 0]
+        plan = _Plan(e, texts[k : k + 1], controls[k], found[k], bounds[k], words[k], sames[k], start)
         if e.seed is not None:
             plan = dataclasses.replace(plan, start=other_noise(plan.start, plan.mask(None, 0, size), e.seed))
         plans.append(plan)
     return plans
+
+
+def _starts(
+    backbone: Backbone, inversion: Inversion, latents: Tensor, cond: TextEmbedding, edits: Sequence[Edit]
+) -> dict[int, Tensor]:
+    """The noises (1, 4, h, w) that edits start from, by ``detail_steps``; what the inversion kept is not made again."""
+    noise, z_0, starts = latents[0], latents[-1], {}
+    for steps in {e.detail_steps or 0 for e in edits}:
+        if steps == inversion.detail_steps:
+            plain = None if inversion.detail_noise is None else inversion.detail_noise[None].to(noise)
+        else:
+            plain = plain_noise(backbone, z_0, cond, steps)
+        starts[steps] = calm_detail(noise, plain)
+    return starts
 
 
 def _as_taken(

@@ -44,9 +44,11 @@ from nulltext.evaluation_results import RECONSTRUCTION, Record, Row, Store
 from nulltext.evaluation_settings import InnerOptimizer, Method, Settings, Way
 from nulltext.files import write_atomically
 from nulltext.inversion import NonFiniteLoss, guided_noise, optimise, start_embedding
+from nulltext.inversion_settings import detail_steps
 from nulltext.judge import Judge, Reference
 from nulltext.optimizers import NormalisedGradient
 from nulltext.pivot import ddim_invert
+from nulltext.starting_noise import plain_noise
 
 OPTIMIZERS: dict[InnerOptimizer, Callable[..., Optimizer]] = {
     "normalised_gradient": NormalisedGradient,
@@ -86,6 +88,15 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Detail:
+    """What the default edits of S sources take their detail from."""
+
+    noise: Tensor | None = None  # (S, 4, h, w), a plain inversion's
+    steps: int = 0  # of that inversion
+    cost: Cost = Cost()  # of one source
+
+
+@dataclass(frozen=True)
 class Start:
     """What a method gives to edits: where they start, and the source's own walk; S sources at once."""
 
@@ -95,6 +106,7 @@ class Start:
     walk: Tensor  # (T + 1, S, 4, h, w), noisiest first; its end is the reconstruction
     cost: Cost  # of one source, from its pixels to noise and null text
     walk_cost: Cost  # and on to the end of the walk
+    detail: Detail
 
 
 class Evaluator:
@@ -150,7 +162,8 @@ class Evaluator:
                 fixed_point_iterations=self.inversion.fixed_point_iterations,
                 pivot_tolerance=self.inversion.pivot_tolerance,
             )
-        starts = list(self._starts(sources, pivot, cond, made[0].share(len(sources))))
+        detail = self._detail(z_0, cond)
+        starts = list(self._starts(sources, pivot, cond, detail, made[0].share(len(sources))))
         outputs: dict[str, list[tuple[Method, str, Cost, Tensor]]] = {}
         for start in starts:
             for task, way, cost, picture in self._outputs(start, sources):
@@ -167,18 +180,25 @@ class Evaluator:
         if said not in self.problems[task.name]:
             self.problems[task.name].append(said)
 
+    def _detail(self, z_0: Tensor, cond: TextEmbedding) -> Detail:
+        steps = detail_steps(self.backbone, self.inversion) if "default" in self.settings.editing else 0
+        with self.measuring() as made:
+            noise = plain_noise(self.backbone, z_0, cond, steps)
+        return Detail(noise, steps, made[0].share(len(z_0)))
+
     def _starts(
-        self, sources: Sequence[Source], pivot: Tensor, cond: TextEmbedding, shared: Cost
+        self, sources: Sequence[Source], pivot: Tensor, cond: TextEmbedding, detail: Detail, shared: Cost
     ) -> Iterator[Start]:
         """Where each method starts from, the source's walk under it, and what it took to get there."""
         empty = self.embed("").expand(len(sources))
         for method in self.settings.methods:
-            noise, null = pivot[0], [cond if method == "negative_prompt" else empty]
+            noise, null, own = pivot[0], [cond if method == "negative_prompt" else empty], detail
             walk: Tensor | None = pivot if method == "direct" else None
             self.tell(f"{method} {RECONSTRUCTION}")
             with self.measuring() as made:
                 if method == "generated":
                     noise = self._noise([s.tasks[0].name for s in sources], self.settings.seed, pivot[0])
+                    own = Detail()  # it knows nothing of the source
                 elif method == "null_text":
                     try:
                         null, walk = self._learn(pivot, cond)
@@ -189,7 +209,7 @@ class Evaluator:
             reached = made[0].share(len(sources)) + (Cost() if method == "generated" else shared)
             with self.measuring() as walked:
                 walk = self._walk(noise, cond, null) if walk is None else walk
-            yield Start(method, noise, null, walk, reached, walked[0].share(len(sources)))
+            yield Start(method, noise, null, walk, reached, walked[0].share(len(sources)), own)
 
     @torch.enable_grad()
     def _learn(self, pivot: Tensor, cond: TextEmbedding) -> tuple[list[TextEmbedding], Tensor]:
@@ -267,7 +287,9 @@ class Evaluator:
                 except UserError as error:
                     self._note(task, f"{start.method} {way}: {error}; left out")
                     continue
-                yield task, way, start.cost + start.walk_cost + made[0], as_saved(edited.results[0].picture)
+                cost = start.cost + start.walk_cost + made[0]
+                cost += start.detail.cost if way == "default" else Cost()
+                yield task, way, cost, as_saved(edited.results[0].picture)
 
     def _inversion(self, start: Start, i: int, source: Source) -> Inversion:
         """What a method knows of one source, in the form that `edit` reads."""
@@ -286,6 +308,8 @@ class Evaluator:
             fixed_point_iterations=self.inversion.fixed_point_iterations,
             pivot_tolerance=self.inversion.pivot_tolerance,
             pooled=None if pooled is None else pooled[i],
+            detail_steps=start.detail.steps,
+            detail_noise=None if start.detail.noise is None else start.detail.noise[i],
         )
 
     def _published(self, task: Task) -> Edit:

@@ -40,6 +40,8 @@ class ModelSettings(InversionSettings):
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
         fresh_guided_step: Ask the network again for the step after the inner loop, as the paper's code does; without,
             what it said last is used, which saves one or two evaluations a timestep.
+        detail_steps: Steps of the plain DDIM inversion that the default edits take their fine detail from; by default
+            as many as suit the model.
     """
 
     pretrained: str = "farmyard"

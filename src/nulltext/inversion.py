@@ -20,8 +20,9 @@ from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.ddim import Schedule, ddim_step, guide, predict_clean
 from nulltext.errors import UserError
-from nulltext.inversion_settings import InversionSettings, choices, default_optimizer
+from nulltext.inversion_settings import InversionSettings, choices, default_optimizer, detail_steps
 from nulltext.pivot import ddim_invert
+from nulltext.starting_noise import plain_noise
 
 if TYPE_CHECKING:
     from nulltext.data import Picture
@@ -388,12 +389,12 @@ def invert(
         fixed_point_iterations=settings.fixed_point_iterations,
         pivot_tolerance=settings.pivot_tolerance,
     )
-    nulls = []
-    z_0 = pivot[0]
+    detail_noise = plain_noise(backbone, z_0, cond, detail_steps(backbone, settings))
+    nulls, z = [], pivot[0]
     for record, null in optimise(backbone, schedule, pivot, cond, settings, optimizer):
-        z_0 = record.z
+        z = record.z
         nulls.append(null[0])
-    mse = (backbone.decode_latents(z_0) - pixels).square().mean() / 4  # pixels span 2
+    mse = (backbone.decode_latents(z) - pixels).square().mean() / 4  # pixels span 2
     return describe(
         backbone,
         schedule,
@@ -404,6 +405,7 @@ def invert(
         float(-10 * mse.log10()),
         prompt,
         optimizer,
+        None if detail_noise is None else detail_noise[0],
     )
 
 
@@ -417,6 +419,7 @@ def describe(
     psnr: float,
     prompt: str | None = None,
     optimizer: Callable[[Iterable[Any]], Optimizer] = default_optimizer,
+    detail_noise: Tensor | None = None,
 ) -> Inversion:
     """An Inversion from its tensors, with everything that it must say of itself."""
     height, width = picture.pixels.shape[-2:]
@@ -442,4 +445,6 @@ def describe(
         psnr=psnr,
         settings=choices(backbone, settings, optimizer),
         pooled=None if pooled is None else pooled[0],
+        detail_steps=0 if detail_noise is None else detail_steps(backbone, settings),
+        detail_noise=detail_noise,
     )

@@ -36,6 +36,7 @@ class InversionSettings:
     early_stop_loss: float = 0.0  # end after the step whose loss was below it + growth * i; 0 never
     early_stop_growth: float = 0.0
     fresh_guided_step: bool = False  # ask the network again for the step after the inner loop (paper's code)
+    detail_steps: int | None = None  # of the plain inversion kept for edits; None: what suits the model
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense, each with what to type instead."""
@@ -58,6 +59,10 @@ class InversionSettings:
             raise UserError(
                 f"pivot_tolerance must be 0 or more, not {self.pivot_tolerance}; 0 always refines as often as allowed"
             )
+        if self.detail_steps is not None and not 0 <= self.detail_steps <= 1000:
+            raise UserError(
+                f"detail_steps must be between 0 and 1000, not {self.detail_steps}; 0 keeps nothing for edits"
+            )
         if not 1 <= self.steps <= 1000:
             raise UserError(f"steps must be between 1 and 1000, not {self.steps}; 50 is the paper's choice")
         if not self.guidance_scale >= 0:
@@ -79,6 +84,12 @@ class InversionSettings:
         return self.early_stop_loss + self.early_stop_growth * step
 
 
+def detail_steps(backbone: Backbone, settings: InversionSettings) -> int:
+    """The steps of the plain inversion whose noise is kept (see ``nulltext.starting_noise``)."""
+    suits = backbone.masked_edits.masked_detail_steps
+    return suits if settings.detail_steps is None else settings.detail_steps
+
+
 def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
     """Steps along the gradient, a fifth as long as Adam's first at the paper's learning rate of 0.01."""
     return NormalisedGradient(parameters)
@@ -91,6 +102,7 @@ def choices(
     inner = optimizer([torch.zeros(1, requires_grad=True)])
     return {
         **dataclasses.asdict(settings),
+        "detail_steps": detail_steps(backbone, settings),
         "optimizer_class": f"{type(inner).__module__}.{type(inner).__name__}",
         "learning_rate": float(inner.param_groups[0]["lr"]),
         "precision": next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype),

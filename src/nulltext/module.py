@@ -32,9 +32,10 @@ from nulltext.inversion import (
     sample,
     start_embedding,
 )
-from nulltext.inversion_settings import InversionSettings, choices
+from nulltext.inversion_settings import InversionSettings, choices, detail_steps
 from nulltext.optimizers import NormalisedGradient
 from nulltext.pivot import ddim_invert
+from nulltext.starting_noise import plain_noise
 
 if TYPE_CHECKING:
     from nulltext.data import Timestep
@@ -94,6 +95,8 @@ class NullTextInversion(LightningModule):
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
         fresh_guided_step: Ask the network again for the step after the inner loop, as the paper's code does; without,
             what it said last is used, which saves one or two evaluations a timestep.
+        detail_steps: Steps of a plain DDIM inversion whose noise is kept for edits to take their fine detail from, a
+            forward each; by default as many as the model's edits take, farmyard's 8, others' none.
         init: An inversion.safetensors of the same picture to go on from: more inner steps, another guidance.
         variant: Which weight files to take, such as fp16.
         gradient_checkpointing: Less memory, a third more time.
@@ -117,6 +120,7 @@ class NullTextInversion(LightningModule):
         early_stop_loss: float = InversionSettings.early_stop_loss,
         early_stop_growth: float = InversionSettings.early_stop_growth,
         fresh_guided_step: bool = InversionSettings.fresh_guided_step,
+        detail_steps: int | None = InversionSettings.detail_steps,
         init: Path | None = None,
         variant: str | None = None,
         gradient_checkpointing: bool = False,
@@ -144,11 +148,13 @@ class NullTextInversion(LightningModule):
         self.cursor: Tensor
         self.z: Tensor
         self.pivot: Tensor
+        self.detail_noise: Tensor
         self.register_buffer(
             "cursor", torch.tensor(0)
         )  # timesteps done in this group: the truth about progress
         self.register_buffer("z", torch.empty(0))  # (B, 4, h, w), the guided walk at level ``cursor``
         self.register_buffer("pivot", torch.empty(0))  # (T + 1, B, 4, h, w)
+        self.register_buffer("detail_noise", torch.empty(0))  # (B, 4, h, w), or none kept
         self.loss_scale = LossScale()
         self.spent = Spent()
         self.pictures: tuple[Picture, ...] = ()
@@ -275,6 +281,9 @@ class NullTextInversion(LightningModule):
             pivot_tolerance=self.settings.pivot_tolerance,
         )
         self.z = self.pivot[0]
+        steps = detail_steps(self.backbone, self.settings)
+        plain = plain_noise(self.backbone, z_0, self._cond, steps)
+        self.detail_noise = z_0.new_empty(0) if plain is None else plain
         for parameter in self.null:
             parameter.data = torch.zeros_like(self._start.sequence)
         self.spent.seconds_pivot = seconds_since(started)
@@ -322,6 +331,7 @@ class NullTextInversion(LightningModule):
             self.pivot[0, b],
             psnr,
             optimizer=self.make_optimizer,
+            detail_noise=self.detail_noise[b] if len(self.detail_noise) else None,
         )
         latent_mse = float((self.z[b] - self.pivot[-1, b]).square().mean())
         return Result(picture, inversion, vae, ddim, ours, latent_mse)
@@ -369,7 +379,8 @@ class NullTextInversion(LightningModule):
         self.loss_scale.value = facts["loss_scale"]
         self.spent = Spent(**facts["spent"])
         state = checkpoint["state_dict"]
-        self.z, self.pivot = torch.empty_like(state["z"]), torch.empty_like(state["pivot"])
+        for name in ("z", "pivot", "detail_noise"):
+            setattr(self, name, torch.empty_like(state[name]))
         for i, parameter in enumerate(self.null):
             parameter.data = torch.empty_like(state[f"null.{i}"])
 

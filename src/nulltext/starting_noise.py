@@ -13,29 +13,29 @@ COARSE = 0.32
 """Side of the square whose mean is the coarse part of noise, as a share of the picture's shorter side."""
 
 
-def calm_detail(
-    backbone: Backbone, noise: Tensor, z_0: Tensor, cond: TextEmbedding, detail_steps: int
-) -> Tensor:
-    """The source's noise with its detail taken from a plain DDIM inversion in few steps.
+def plain_noise(backbone: Backbone, z_0: Tensor, cond: TextEmbedding, steps: int) -> Tensor | None:
+    """The noise in which a plain DDIM inversion in few steps ends, one forward each; None for no steps.
+
+    Args:
+        backbone: The model.
+        z_0: The pictures' latents (B, 4, h, w).
+        cond: The source prompts, B rows.
+        steps: The steps of the inversion.
+
+    Returns:
+        (B, 4, h, w).
+    """
+    return ddim_invert(backbone, backbone.schedule(steps), z_0, cond)[0] if steps else None
+
+
+def calm_detail(noise: Tensor, plain: Tensor | None) -> Tensor:
+    """The source's noise (N, 4, h, w) with its detail taken from a plain inversion's, where there is one.
 
     The fewer and the less refined the steps of an inversion, the fainter the noise in which it ends. From faint noise
     the farmyard draws calmer shapes, nearer to where the source's were (``benchmarks/edits.py``); but the source's
     colours are in it as well, and an edit could not leave them. So what is coarse is taken from the good inversion.
-
-    Args:
-        backbone: The model.
-        noise: z_T of the inversion (1, 4, h, w).
-        z_0: The source's latents (1, 4, h, w).
-        cond: The source prompt, one row.
-        detail_steps: The steps of the plain inversion, one forward each; 0 keeps the noise as it is.
-
-    Returns:
-        (1, 4, h, w).
     """
-    if not detail_steps:
-        return noise
-    plain = ddim_invert(backbone, backbone.schedule(detail_steps), z_0, cond)[0]
-    return coarse(noise) + plain - coarse(plain)
+    return noise if plain is None else coarse(noise) + plain - coarse(plain)
 
 
 def coarse(z: Tensor) -> Tensor:
