@@ -62,7 +62,7 @@ def fit(room: Path, pretrained: str, devices: int, config: str) -> tuple[float, 
     folder = room / f"devices{devices}"
     folder.mkdir()
     words = ["fit", "--config", config, "--model.pretrained", pretrained, "--data.image", str(room / "farm")]
-    words += ["--trainer.devices", str(devices), "--trainer.accelerator", "cpu"]
+    words += ["--trainer.devices", str(devices), "--trainer.accelerator", "cpu", "--data.batch_size", "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
     done = subprocess.run(

@@ -39,6 +39,8 @@ SETTINGS = [
     "0",
     "--model.start",
     "0",
+    "--data.batch_size",
+    "1",
 ]
 KEYS = {
     *(f"{metric}_{way}" for metric in ("psnr", "ssim") for way in ("vae", "ddim", "null_text")),

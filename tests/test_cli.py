@@ -36,7 +36,8 @@ def room(tmp_path, monkeypatch):
 
 
 def fit(tiny_sd, *words):
-    return main(["fit", "--model.pretrained", str(tiny_sd), "--model.steps", "3", *words])
+    short = ["--model.steps", "3", "--data.batch_size", "1"]
+    return main(["fit", "--model.pretrained", str(tiny_sd), *short, *words])
 
 
 def errors(capsys):

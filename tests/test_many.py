@@ -16,8 +16,10 @@ from PIL import Image
 from torch.optim import Adam, Optimizer
 
 from nulltext.artifact import Inversion
+from nulltext.backbone import Backbone
 from nulltext.data import PictureData
 from nulltext.inversion_settings import default_optimizer
+from nulltext.memory import FREE_SHARE, MAPS, free_memory, pictures_together
 from nulltext.module import NullTextInversion
 from nulltext.optimizers import NormalisedGradient
 from nulltext.result_files import add_row, read_rows
@@ -54,7 +56,7 @@ def fit(
     precision: Any = "32-true",
     **data: Any,
 ) -> PictureData:
-    found = PictureData(image=pictures, prompt=PROMPT, **data)
+    found = PictureData(image=pictures, prompt=PROMPT, **{"batch_size": 1, **data})
     trainer = Trainer(
         default_root_dir=keeper.folder,
         accelerator="cpu",
@@ -69,6 +71,32 @@ def fit(
     module = NullTextInversion(str(model), steps=3, inner_steps=1, optimizer=optimizer)
     trainer.fit(module, found, ckpt_path=ckpt, weights_only=True)
     return found
+
+
+def test_as_many_pictures_go_together_as_the_free_memory_allows(tiny_sd: Path) -> None:
+    backbone = Backbone.from_pretrained(str(tiny_sd))
+    width, f = backbone.unet.config.block_out_channels[0], backbone.vae_scale_factor
+    picture = int(
+        MAPS * width * 32 * 32 / f**2 * 4 / FREE_SHARE
+    )  # bytes that have to be free for one of 32 x 32
+    wanted = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 7: 4, 8: 8, 1000: 8}
+    assert {n: pictures_together(backbone, (32, 32), n * picture) for n in wanted} == wanted
+    assert pictures_together(backbone, (64, 32), 8 * picture) == 4
+    half = Backbone.from_pretrained(str(tiny_sd), precision="bf16-mixed")
+    assert pictures_together(half, (32, 32), 2 * picture) == 4
+    assert 0 < free_memory(backbone.device)
+
+
+@pytest.mark.parametrize(("free", "sizes"), [(0, [1] * 5), (2**40, [4, 1])])
+def test_a_folder_is_inverted_in_groups_that_fit_unless_told_otherwise(
+    tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr("nulltext.data.free_memory", lambda device: free)
+    pictures = [noise(tmp_path / f"{k}.png", k) for k in range(4)]
+    pictures.append(noise(tmp_path / "wide.png", 4, side=32))
+    Image.open(pictures[-1]).crop((0, 0, 32, 24)).save(pictures[-1])
+    data = fit(tiny_sd, pictures, Keeper(tmp_path / "run"), batch_size=None, crop="none")
+    assert [len(group) for group in data.groups] == sizes
 
 
 @pytest.mark.parametrize("how", ["gone", "changed", "damaged"])

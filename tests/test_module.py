@@ -61,7 +61,7 @@ def _fit(
     data_settings = {key: settings.pop(key) for key in ("crop", "prompt", "batch_size") if key in settings}
     precision = settings.pop("precision", "32-true")
     module = NullTextInversion(str(model), **{**SETTINGS, **settings})
-    data = PictureData(image=pictures, **{"prompt": PROMPT, **data_settings})
+    data = PictureData(image=pictures, **{"prompt": PROMPT, "batch_size": 1, **data_settings})
     trainer = Trainer(
         default_root_dir=probe.folder,
         accelerator="cpu",

@@ -1,9 +1,25 @@
-"""How much memory was used."""
+"""How much memory was used, and how many pictures fit into what is free."""
+
+from __future__ import annotations
 
 import resource
 import sys
+from typing import TYPE_CHECKING
 
+import psutil
 import torch
+
+if TYPE_CHECKING:
+    from nulltext.backbone import Backbone
+
+MOST_TOGETHER = 8  # pictures; from 4 to 8 a picture gains little (docs/speed.md, throughput)
+FREE_SHARE = 0.5  # of the free memory, for the pictures that go together
+MAPS = 600
+"""The most that a picture's gradient takes, in feature maps of the UNet's first block.
+
+By docs/speed.md it is 250 of the farmyard's (the peaks by batch) and 440 of Stable Diffusion 1.5's (the peak less the
+weights).
+"""
 
 
 def peak_memory(device: torch.device) -> int:
@@ -12,3 +28,24 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory(device: torch.device) -> int:
+    """The memory that could still be had, in bytes; none where a device does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available if device.type == "cpu" else 0
+
+
+def pictures_together(backbone: Backbone, size: tuple[int, int], free: int) -> int:
+    """How many pictures may be inverted at once: 1, 2, 4 or 8.
+
+    Args:
+        backbone: The model.
+        size: (height, width) of the largest, in pixels.
+        free: The memory for them, in bytes.
+    """
+    f, width = backbone.vae_scale_factor, backbone.unet.config.block_out_channels[0]
+    picture = MAPS * width * (size[0] // f) * (size[1] // f) * backbone.dtype.itemsize
+    fitting = (2**k for k in range(MOST_TOGETHER.bit_length()) if 2**k * picture <= FREE_SHARE * free)
+    return max(fitting, default=1)

@@ -57,6 +57,7 @@ def measure(result: Result, module: NullTextInversion, history: History, b: int)
         "model": result.inversion.model,
         "fingerprint": result.inversion.fingerprint,
         "device": str(module.device),
+        "pictures_together": share,
         "size": list(result.inversion.size),
         "crop": result.picture.crop,
         "source": str(result.picture.path),

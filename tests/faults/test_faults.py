@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from forge import ROOT, Forge
 
 SETTINGS = ["--model.steps", "4", "--model.inner_steps", "2", "--curves.images_every", "2"]
+SETTINGS += ["--data.batch_size", "1"]  # so that bits do not depend on the pictures that come along
 LAST = "lightning_logs/version_0/checkpoints/last.ckpt"
 DISK_KILOBYTES = 8192  # more than a run of these writes
 
