@@ -18,8 +18,9 @@ from nulltext.blending import (
     probe_steps,
     word_mask,
 )
-from nulltext.editing import edit, row_control
+from nulltext.editing import edit
 from nulltext.editing_options import Edit
+from nulltext.editing_plans import row_control
 from nulltext.errors import UserError
 from nulltext.inversion import reconstruct
 
