@@ -57,8 +57,8 @@ CHANGES: dict[str, dict[str, str]] = {
 }
 CONTROLLED = {"cross_replace": 0.4, "self_replace": 0.4}
 WAYS: dict[str, dict[str, Any]] = {
-    "plain (the slides)": {"kind": "plain", "local_blend": None},
-    "replace or refine": {"local_blend": None},
+    "plain (the slides)": {"kind": "plain", "local_blend": None, "detail_steps": 0},
+    "replace or refine": {"local_blend": None, "detail_steps": 0},
     "plain, mask found, learned null": {"kind": "plain", "null": "learned", "keep_pixels": False},
     "plain, mask found": {"kind": "plain", "keep_pixels": False},
     "replace or refine, mask found": {**CONTROLLED, "keep_pixels": False},
@@ -67,7 +67,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "the default at w = 3": {"guidance_scale": 3.0},
     "the default at w = 1": {"guidance_scale": 1.0},
     "the default from the source's own noise": {"detail_steps": 0},
-    "plain from noise of calmer detail": {"kind": "plain", "local_blend": None, "detail_steps": 10},
+    "plain from calmer detail (default without a mask)": {"kind": "plain", "local_blend": None},
+    "replace or refine from calmer detail": {"local_blend": None},
 }
 RECIPES = {"default": (DEFAULT, default_optimizer), "paper": (PAPER, PAPER_OPTIMIZER)}
 """How the scenes are inverted."""

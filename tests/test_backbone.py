@@ -12,7 +12,7 @@ import torch
 from conftest import PROMPT
 
 from nulltext.artifact import Inversion
-from nulltext.backbone import Backbone, MaskedEdits, TextEmbedding, check_model
+from nulltext.backbone import Backbone, EditDefaults, TextEmbedding, check_model
 from nulltext.cli import main
 from nulltext.errors import UserError
 from nulltext.farmyard import weights
@@ -106,21 +106,21 @@ def test_an_unknown_word_is_named_once(tiny_sd: Path, tmp_path: Path) -> None:
     assert len(warned) == 1
 
 
-def test_a_model_says_what_suits_its_masked_edits(tiny_sd: Path, tmp_path: Path) -> None:
+def test_a_model_says_what_suits_its_edits(tiny_sd: Path, tmp_path: Path) -> None:
     folder = _copy(tiny_sd, tmp_path)
-    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(3, 0, 0.4)
-    assert Backbone.from_pretrained().masked_edits == MaskedEdits(
-        1.35, 8, 0
+    assert Backbone.from_pretrained(str(folder)).edit_defaults == EditDefaults(3, 0.4, 0)
+    assert Backbone.from_pretrained().edit_defaults == EditDefaults(
+        1.35, 0.0, 8
     )  # the farmyard's, by its table of edits
     (folder / "editing.json").write_text('{"masked_guidance": 2}')
-    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(2, 0, 0.4)
-    (folder / "editing.json").write_text('{"masked_detail_steps": 5}')
-    assert Backbone.from_pretrained(str(folder)).masked_edits == MaskedEdits(3, 5, 0.4)
+    assert Backbone.from_pretrained(str(folder)).edit_defaults == EditDefaults(2, 0.4, 0)
+    (folder / "editing.json").write_text('{"detail_steps": 5}')
+    assert Backbone.from_pretrained(str(folder)).edit_defaults == EditDefaults(3, 0.4, 5)
     numbers = ('{"masked_guidance": -1}', '{"masked_guidance": "much"}', '{"masked_guidance": NaN}')
     steps = (
-        '{"masked_detail_steps": -1}',
-        '{"masked_detail_steps": 1001}',
-        '{"masked_detail_steps": Infinity}',
+        '{"detail_steps": -1}',
+        '{"detail_steps": 1001}',
+        '{"detail_steps": Infinity}',
     )
     windows = ('{"masked_windows": 1.5}', '{"masked_windows": [0, 1]}')
     for wrong in ("", "[2]", "{}", '{"guidance": 2}', *numbers, *steps, *windows):

@@ -8,7 +8,7 @@ import torch
 from quick_inversion import SWAP, quick_inversion
 
 from nulltext.artifact import Inversion
-from nulltext.backbone import Backbone, MaskedEdits
+from nulltext.backbone import Backbone, EditDefaults
 from nulltext.editing import edit
 from nulltext.editing_options import Edit
 from nulltext.inversion import invert
@@ -71,22 +71,23 @@ def test_a_plain_inversion_in_few_steps_ends_in_fainter_noise():
     assert plain.std() < 0.85 * refined.std()
 
 
-def test_the_model_says_how_many_steps_and_only_under_a_mask(sd):
+def test_the_model_says_how_many_steps_of_detail_suit_its_edits(sd):
     backbone, inversion = sd
     mask = torch.ones(32, 24)
     everywhere, masked = Edit(SWAP, local_blend=None), Edit(SWAP, mask=mask)
     assert [r.edit.detail_steps for r in edited(backbone, inversion, everywhere, masked)] == [0, 0]
-    backbone.masked_edits = MaskedEdits(masked_detail_steps=3)
+    backbone.edit_defaults = EditDefaults(detail_steps=3)
     chosen = Edit(SWAP, mask=mask, detail_steps=2)
-    same = Edit(inversion.prompt, mask=mask)
-    results = edited(backbone, inversion, everywhere, masked, chosen, same)
-    assert [r.edit.detail_steps for r in results] == [0, 3, 2, 0]
+    same, as_theirs = Edit(inversion.prompt, mask=mask), Edit(SWAP, local_blend=None, compat=True)
+    results = edited(backbone, inversion, everywhere, masked, chosen, same, as_theirs)
+    assert [r.edit.detail_steps for r in results] == [3, 3, 2, 0, 0]
     assert not torch.allclose(results[1].latents, results[2].latents, atol=1e-3)
+    assert not torch.allclose(results[0].latents, results[4].latents, atol=1e-3)
 
 
 def test_the_model_says_which_windows_where_the_kind_is_left_to_the_program(sd):
     backbone, inversion = sd
-    backbone.masked_edits = MaskedEdits(masked_windows=0.1)
+    backbone.edit_defaults = EditDefaults(masked_windows=0.1)
     mask = torch.ones(32, 24)
     edits = [
         Edit(SWAP, mask=mask),
@@ -118,7 +119,7 @@ def test_all_edits_of_a_picture_share_the_plain_inversion(sd):
 
 def test_an_inversion_keeps_what_its_models_edits_take_and_they_never_invert_again(tiny_sd, tmp_path):
     backbone = Backbone.from_pretrained(str(tiny_sd))
-    backbone.masked_edits = MaskedEdits(masked_detail_steps=3)
+    backbone.edit_defaults = EditDefaults(detail_steps=3)
     pixels = torch.rand(3, 32, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
     picture = Picture(pixels=pixels, prompt="a red barn", name="barn", size=(32, 24), crop="none")
     settings = InversionSettings(steps=4, tolerance=1e9, pivot_tolerance=0.0, fixed_point_iterations=0)
@@ -156,7 +157,7 @@ def test_other_noise_is_reproducible_of_full_strength_and_only_inside_the_mask()
 
 def test_where_no_window_is_open_an_edit_that_was_left_to_the_program_is_plain(sd):
     backbone, inversion = sd
-    backbone.masked_edits = MaskedEdits(masked_windows=0.0)
+    backbone.edit_defaults = EditDefaults(masked_windows=0.0)
     mask = torch.ones(32, 24)
     edits = [
         Edit(SWAP, mask=mask),

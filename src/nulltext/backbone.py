@@ -27,24 +27,22 @@ from nulltext.farmyard import weights as farmyard
 FAMILIES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 EDITING = "editing.json"
-"""A file that may lie in a model's folder and say what suits edits under a mask: the fields of ``MaskedEdits``."""
+"""A file that may lie in a model's folder and say what suits its edits: the fields of ``EditDefaults``."""
 OPTIONAL_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
 LIBRARIES = ("diffusers", "transformers")  # whose classes a model may be made of
 WEIGHTLESS_PARTS = {"scheduler", "tokenizer", "tokenizer_2"}
 
 
 @dataclass(frozen=True)
-class MaskedEdits:
-    """What suits a model's edits under a mask; the defaults are for one that does not say."""
+class EditDefaults:
+    """What suits a model's edits; the defaults are for one that does not say."""
 
-    masked_guidance: float = 3.0  # w
-    masked_detail_steps: int = 0  # see nulltext.starting_noise
-    masked_windows: float = (
-        0.4  # cross_replace and self_replace where the kind of edit is left to the program
-    )
+    masked_guidance: float = 3.0  # w under a mask
+    masked_windows: float = 0.4  # cross_ and self_replace under a mask, for a kind left to the program
+    detail_steps: int = 0  # see nulltext.starting_noise
 
     @classmethod
-    def read(cls, folder: Path) -> MaskedEdits:
+    def read(cls, folder: Path) -> EditDefaults:
         """What the model's own ``editing.json`` says, if it has one.
 
         Raises:
@@ -56,18 +54,18 @@ class MaskedEdits:
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
             says = cls(**given)
-            says = cls(float(says.masked_guidance), int(says.masked_detail_steps), float(says.masked_windows))
+            says = cls(float(says.masked_guidance), float(says.masked_windows), int(says.detail_steps))
         except (OSError, ValueError, TypeError, OverflowError):
             given, says = {}, cls()
         in_range = (
             0 <= says.masked_guidance < math.inf
-            and 0 <= says.masked_detail_steps <= 1000
+            and 0 <= says.detail_steps <= 1000
             and 0 <= says.masked_windows <= 1
         )
         if not given or not in_range:
             raise UserError(
-                f'{path} must hold {{"masked_guidance": 1.5, "masked_detail_steps": 10, "masked_windows": 0.4}}, '
-                "a number from 0, one up to 1000 and one up to 1, or some of them; or remove it"
+                f'{path} must hold {{"masked_guidance": 1.5, "masked_windows": 0.4, "detail_steps": 10}}, '
+                "a number from 0, one up to 1 and one up to 1000, or some of them; or remove it"
             )
         return says
 
@@ -135,7 +133,7 @@ class Backbone:
         self.default_size: int = self.unet.config.sample_size * self.vae_scale_factor
         self.max_length: int = self.tokenizer.model_max_length
         self.known_words: frozenset[str] | None = None
-        self.masked_edits = MaskedEdits()
+        self.edit_defaults = EditDefaults()
         self.warned_of: set[str] = set()
         self.offload = offload
         self.forwards = 0
@@ -176,7 +174,7 @@ class Backbone:
                 f"precision {precision!r} is not one of {', '.join(DTYPES)}; use bf16-mixed to go faster"
             )
         folder = check_model(pretrained, variant=variant)
-        masked_edits = MaskedEdits.read(folder)
+        edit_defaults = EditDefaults.read(folder)
         pipe = _load_pipeline(folder, DTYPES[precision], variant)
         if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
             raise UserError(
@@ -195,7 +193,7 @@ class Backbone:
         backbone = cls(pipe, pretrained, _fingerprint(folder, variant), offload=offload)
         if (folder / farmyard.VOCABULARY).is_file():
             backbone.known_words = farmyard.known_words(folder)
-        backbone.masked_edits = masked_edits
+        backbone.edit_defaults = edit_defaults
         return backbone.to(device)
 
     @property

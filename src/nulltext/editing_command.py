@@ -101,7 +101,7 @@ def edit_command(
             3), the inversion's own without.
         null: The null text of the edit: learned, empty, or auto: empty under a mask, learned without.
         detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, 0 none; by default
-            what suits the model under a mask (farmyard 8, others 0), 0 without.
+            what suits the model (farmyard 8, others 0).
         seed: Draws other noise inside the mask: another hat on the same head.
         compat: Copy the reference code where its errors change the result.
         method: How the source is held: null_text, ddim, negative_prompt or direct.

@@ -31,7 +31,7 @@ class Edit:
             prompts have equally many words and differ, refine otherwise, plain where no window is open.
         cross_replace: The share of the steps, 0 to 1, that take the source's cross-attention, or (from, to); for
             single words of the prompt as a mapping, with ``default`` for the others. By default 0.4; for ``auto`` under
-            a mask what suits the model (see ``Backbone.masked_edits``).
+            a mask what suits the model (see ``Backbone.edit_defaults``).
         self_replace: The same for self-attention, which holds the layout.
         equalizer: Words of the prompt and what their attention is multiplied with, such as ``{"hat": 2.0}``.
         local_blend: Where the edit may act: ``auto`` where the two prompts would denoise differently; words of either
@@ -45,11 +45,11 @@ class Edit:
         keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
             nothing to see; its reconstruction's where the picture is not at hand.
         guidance_scale: w; by default under a mask what suits the model, 3 where it does not say (see
-            ``Backbone.masked_edits``), and the inversion's own without.
+            ``Backbone.edit_defaults``), and the inversion's own without.
         null: The null text of the edit: ``learned``, ``empty``, or ``auto``: empty under a mask, learned without.
         detail_steps: The steps of a plain DDIM inversion whose noise gives the edit its fine detail (see
-            ``nulltext.starting_noise``), a forward each; 0 starts from the source's own noise. By default under a mask
-            what suits the model, 0 where it does not say (see ``Backbone.masked_edits``), and 0 without.
+            ``nulltext.starting_noise``), a forward each; 0 starts from the source's own noise. By default what
+            suits the model, 0 where it does not say (see ``Backbone.edit_defaults``) and with ``compat``.
         seed: Draws other noise inside the mask: another hat on the same head.
         name: Names the files; made from the prompt by default.
         compat: Copy the reference where its errors change the result (see ``nulltext.alignment``).

@@ -23,7 +23,7 @@ from nulltext.alignment import (
 )
 from nulltext.artifact import Inversion
 from nulltext.attention import AttentionControl, RowControl
-from nulltext.backbone import Backbone, MaskedEdits, TextEmbedding
+from nulltext.backbone import Backbone, EditDefaults, TextEmbedding
 from nulltext.blending import automatic_mask, fit_mask, noise_difference, read_mask, word_mask
 from nulltext.ddim import Schedule
 from nulltext.editing_options import AUTO, Edit, Kind, Window
@@ -112,7 +112,7 @@ def plan_edits(
             find_word(tokens if has_word(tokens, word) else target, word)
     sames = [t.ids == tokens.ids and not e.equalizer for e, t in zip(edits, targets, strict=True)]
     taken = [
-        _as_taken(e, tokens, t, same, backbone.masked_edits, source.inversion.guidance_scale)
+        _as_taken(e, tokens, t, same, backbone.edit_defaults, source.inversion.guidance_scale)
         for e, t, same in zip(edits, targets, sames, strict=True)
     ]
     controls = [row_control(e, tokens, t, steps) for e, t in zip(taken, targets, strict=True)]
@@ -178,7 +178,7 @@ def _steps_inside(window: Window, steps: int) -> Tensor:
 
 
 def _as_taken(
-    edit: Edit, source: Tokens, target: Tokens, same: bool, suits: MaskedEdits, guidance_scale: float
+    edit: Edit, source: Tokens, target: Tokens, same: bool, suits: EditDefaults, guidance_scale: float
 ) -> Edit:
     """The edit with everything that it leaves open, by what suits the model and the prompts."""
     masked = edit.masked and not same
@@ -187,7 +187,7 @@ def _as_taken(
         "cross_replace": windows,
         "self_replace": windows,
         "guidance_scale": suits.masked_guidance if masked else guidance_scale,
-        "detail_steps": suits.masked_detail_steps if masked else 0,
+        "detail_steps": 0 if same or edit.compat else suits.detail_steps,
     }
     chosen = {name: value for name, value in left_open.items() if getattr(edit, name) is None}
     if edit.null == "auto":

@@ -334,6 +334,7 @@ class Evaluator:
             start=BLEND_START,
             guidance_scale=self.inversion.guidance_scale,
             null="learned",
+            detail_steps=0,
             keep_pixels=False,
         )
 

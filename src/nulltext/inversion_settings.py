@@ -86,7 +86,7 @@ class InversionSettings:
 
 def detail_steps(backbone: Backbone, settings: InversionSettings) -> int:
     """The steps of the plain inversion whose noise is kept (see ``nulltext.starting_noise``)."""
-    suits = backbone.masked_edits.masked_detail_steps
+    suits = backbone.edit_defaults.detail_steps
     return suits if settings.detail_steps is None else settings.detail_steps
 
 

@@ -33,7 +33,7 @@ its {n_words} words, one a line, all lower case; any other is spelt from pieces 
 All weights are fp16 safetensors; they lie in the repository, the UNet's large file too, because the program must work
 where no model hub can be reached. The scheduler is Stable Diffusion's: scaled linear from 0.00085 to 0.012 over 1,000
 steps, epsilon prediction, `steps_offset` 1. `StableDiffusionPipeline.from_pretrained` loads the folder with no code of
-ours; `clip/` is a `CLIPModel`, the evaluator, and `editing.json` says which guidance suits edits under a mask.
+ours; `clip/` is a `CLIPModel`, the evaluator, and `editing.json` says what suits its edits.
 
 ## How it was trained
 
