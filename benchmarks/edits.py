@@ -67,8 +67,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "the default at w = 3": {"guidance_scale": 3.0},
     "the default at w = 1": {"guidance_scale": 1.0},
     "the default from the source's own noise": {"detail_steps": 0},
-    "plain from calmer detail (default without a mask)": {"kind": "plain", "local_blend": None},
-    "replace or refine from calmer detail": {"local_blend": None},
+    "plain from calmer detail": {"kind": "plain", "local_blend": None},
+    "replace or refine from calmer detail (default without a mask)": {"local_blend": None},
 }
 RECIPES = {"default": (DEFAULT, default_optimizer), "paper": (PAPER, PAPER_OPTIMIZER)}
 """How the scenes are inverted."""
