@@ -2,16 +2,19 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from quick_inversion import LONGER, SOURCE, SWAP, quick_inversion
 
+from nulltext import editing
 from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.blending import (
     automatic_mask,
+    changed_share,
     fit_mask,
     keep_pixels,
     otsu_threshold,
@@ -22,7 +25,7 @@ from nulltext.editing import edit
 from nulltext.editing_options import Edit
 from nulltext.editing_plans import row_control
 from nulltext.errors import UserError
-from nulltext.inversion import reconstruct
+from nulltext.inversion import invert, reconstruct
 
 LEVEL = 2 / 255  # pixels span 2
 
@@ -380,3 +383,39 @@ def test_probes_lie_between_the_noise_and_the_texture(sd):
     assert len(steps) == 6 and len(set(steps)) == 6
     assert all(400 <= schedule.timesteps[i] <= 750 for i in steps)
     assert probe_steps(backbone.schedule(1)) == [0] * 6
+
+
+def test_an_edit_that_shows_nothing_is_guided_more_and_that_is_said():
+    backbone = Backbone.from_pretrained()
+    inversion = invert(backbone, Path(__file__).parents[1] / "sheep.jpg")
+    faint, strong = (f"a photo of a white sheep {where} snow next to a barn" for where in ("on", "in the"))
+    with pytest.warns(
+        UserWarning, match="on snow next to a barn' changes next to nothing at .*1.35: taken at 3"
+    ):
+        results = edit(backbone, inversion, [faint, strong]).results
+    assert [r.edit.guidance_scale for r in results] == [3.0, backbone.edit_defaults.masked_guidance]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (asked_for,) = edit(backbone, inversion, Edit(faint, guidance_scale=1.35)).results
+    assert asked_for.edit.guidance_scale == 1.35
+
+
+def test_an_edit_that_shows_nothing_at_any_scale_is_left_as_it_was(sd, monkeypatch):
+    backbone, inversion, _ = sd
+    wanted = Edit(SWAP, mask=torch.ones(32, 24))
+    monkeypatch.setattr(editing, "FAINT", 0.0)
+    (expected,) = edit(backbone, inversion, wanted).results
+    monkeypatch.setattr(editing, "FAINT", 2.0)
+    with pytest.warns(UserWarning, match="changes next to nothing: try other words"):
+        (left,) = edit(backbone, inversion, wanted).results
+    assert torch.equal(left.picture, expected.picture) and left.edit == expected.edit
+
+
+def test_the_changed_share_counts_what_can_be_seen_inside_the_mask():
+    unedited, mask = torch.zeros(3, 64, 64), torch.zeros(16, 16)
+    mask[:, :8] = 1.0
+    edited = unedited.clone()
+    edited[0, :32] = 0.5
+    assert changed_share(edited, unedited, mask) == pytest.approx(0.5, abs=0.05)
+    assert changed_share(edited / 5, unedited, mask) == 0.0  # too little to see
+    assert changed_share(edited, unedited, torch.zeros(16, 16)) == 0.0

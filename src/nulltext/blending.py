@@ -175,6 +175,15 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
     return torch.lerp(picture, edited, allowed * seen)
 
 
+def changed_share(edited: Tensor, unedited: Tensor, mask: Tensor) -> float:
+    """The share of a mask (h, w) over which an edit (3, H, W) differs from the reconstruction enough to be seen."""
+    size, (patch, visible) = (edited.shape[-2], edited.shape[-1]), VISIBLE[0]
+    side = (int(patch * (size[0] // mask.shape[0])) - 1) | 1
+    seen = _smooth(edited - unedited, side).abs().amax(0) > visible
+    inside = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+    return float((seen & inside).sum() / inside.sum().clamp(min=1))
+
+
 def read_mask(path: Path, picture: tuple[int, int], latent: tuple[int, int]) -> Tensor:
     """A mask from a picture file, white where the edit may act, gray for a soft edge.
 

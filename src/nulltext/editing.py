@@ -8,6 +8,7 @@ step. Nothing is optimised again.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -19,13 +20,19 @@ from nulltext.alignment import find_word, has_word, tokenize
 from nulltext.artifact import Inversion
 from nulltext.attention import AttentionControl, attending
 from nulltext.backbone import Backbone, TextEmbedding
-from nulltext.blending import keep_pixels
+from nulltext.blending import changed_share, keep_pixels
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.editing_options import Edit
 from nulltext.editing_plans import Plan, Source, plan_edits
 from nulltext.errors import UserError
 from nulltext.inversion import guided_noise
 from nulltext.pivot import ddim_invert
+
+FAINT = 0.05
+"""An edit that changes a smaller share of its mask is as good as none; a hat changes a quarter of its own."""
+
+STRONGER = (3.0, 7.5)
+"""The guidance scales that a faint edit is tried with next, where it leaves the scale open."""
 
 Method: TypeAlias = Literal["null_text", "ddim", "negative_prompt", "direct"]
 
@@ -100,13 +107,48 @@ def edit(
     source = Source(backbone, inversion, schedule, cond, latents)
     plans = plan_edits(source, wanted, attention, batch_size)
     reconstruction = backbone.decode_latents(latents[-1])[0]
-    results: list[EditResult] = []
-    for k in range(0, len(plans), batch_size):
-        results += _run(source, kept, empty, plans[k : k + batch_size], attention)
     unedited = reconstruction.cpu()
+
+    def make(plans: Sequence[Plan]) -> list[EditResult]:
+        batches = [plans[k : k + batch_size] for k in range(0, len(plans), batch_size)]
+        return [result for some in batches for result in _run(source, kept, empty, some, attention)]
+
+    results = _until_seen(make, plans, [e.guidance_scale is None for e in wanted], unedited)
     picture = unedited if original is None else original.cpu()
     results = [_keep_pixels(plan, r, picture, unedited) for plan, r in zip(plans, results, strict=True)]
     return Edited(reconstruction, results)
+
+
+def _until_seen(
+    make: Callable[[Sequence[Plan]], list[EditResult]],
+    plans: Sequence[Plan],
+    is_open: Sequence[bool],
+    unedited: Tensor,
+) -> list[EditResult]:
+    """The edits; one under a mask that shows nothing is guided more where its guidance scale is open, and that said."""
+    results = make(plans)
+    faint = [k for k, r in enumerate(results) if is_open[k] and not plans[k].same and _is_faint(r, unedited)]
+    for w in STRONGER:
+        tried = [k for k in faint if float(plans[k].edit.guidance_scale or 0) < w]
+        again = [
+            dataclasses.replace(plans[k], edit=dataclasses.replace(plans[k].edit, guidance_scale=w))
+            for k in tried
+        ]
+        for k, result in zip(tried, make(again), strict=True):
+            if not _is_faint(result, unedited):
+                results[k] = result
+                faint.remove(k)
+                before = f"changes next to nothing at guidance_scale {plans[k].edit.guidance_scale:g}"
+                warnings.warn(f"{result.edit.prompt!r} {before}: taken at {w:g}", stacklevel=3)
+    for k in faint:
+        advice = "changes next to nothing: try other words, a mask, or local_blend null"
+        warnings.warn(f"{results[k].edit.prompt!r} {advice}", stacklevel=3)
+    return results
+
+
+def _is_faint(result: EditResult, unedited: Tensor) -> bool:
+    mask = result.mask
+    return mask is not None and bool(mask.any()) and changed_share(result.picture, unedited, mask) < FAINT
 
 
 def _keep_pixels(plan: Plan, result: EditResult, picture: Tensor, unedited: Tensor) -> EditResult:

@@ -98,7 +98,7 @@ def edit_command(
         start: Share of the steps after which the picture is kept outside the mask.
         keep_pixels: Under a mask the picture's own pixels stay wherever the edit changes nothing to see.
         guidance_scale: Weight w of the prompt; by default what suits the model under a mask (farmyard 1.35, others
-            3), the inversion's own without.
+            3; where that shows nothing, 3 or 7.5), the inversion's own without.
         null: The null text of the edit: learned, empty, or auto: empty under a mask, learned without.
         detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, 0 none; by default
             what suits the model (farmyard 8, others 0).

@@ -45,7 +45,7 @@ class Edit:
         keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
             nothing to see; its reconstruction's where the picture is not at hand.
         guidance_scale: w; by default under a mask what suits the model, 3 where it does not say (see
-            ``Backbone.edit_defaults``), and the inversion's own without.
+            ``Backbone.edit_defaults``), or where that shows nothing 3 or 7.5; and the inversion's own without.
         null: The null text of the edit: ``learned``, ``empty``, or ``auto``: empty under a mask, learned without.
         detail_steps: The steps of a plain DDIM inversion whose noise gives the edit its fine detail (see
             ``nulltext.starting_noise``), a forward each; 0 starts from the source's own noise. By default what
