@@ -19,12 +19,7 @@ from nulltext.files import write_atomically
 from nulltext.inversion_settings import MAX_REFINEMENTS
 
 FORMAT_VERSION = 1
-DIMENSIONS = {
-    "null_embeddings": 3,
-    "noise": 3,
-    "detail_noise": 3,
-    "pooled": 1,
-}  # of the tensors that may be there
+DIMENSIONS = {"null_embeddings": 3, "noise": 3, "detail_noise": 3, "pooled": 1}  # of the tensors there may be
 MAX_BYTES = 2**31  # of one tensor in fp32; SDXL at a thousand steps takes a third of it
 MAX_SIDE = 2**16  # pixels
 MAX_PROMPT = 10_000  # characters

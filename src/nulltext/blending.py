@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -161,10 +162,7 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
         (3, H, W).
     """
     size, latent = (picture.shape[-2], picture.shape[-1]), picture.shape[-2] // mask.shape[0]
-
-    def side(latents: float) -> int:
-        return (int(latents * latent) - 1) | 1
-
+    side = partial(_side, scale=latent)
     change = edited - unedited
     moved = [(_smooth(change, side(patch)).abs(), visible) for patch, visible in VISIBLE]
     smooth = _smooth(change, side(1))
@@ -178,8 +176,7 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
 def changed_share(edited: Tensor, unedited: Tensor, mask: Tensor) -> float:
     """The share of a mask (h, w) over which an edit (3, H, W) differs from the reconstruction enough to be seen."""
     size, (patch, visible) = (edited.shape[-2], edited.shape[-1]), VISIBLE[0]
-    side = (int(patch * (size[0] // mask.shape[0])) - 1) | 1
-    seen = _smooth(edited - unedited, side).abs().amax(0) > visible
+    seen = _smooth(edited - unedited, _side(patch, size[0] // mask.shape[0])).abs().amax(0) > visible
     inside = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0] > 0.5
     return float((seen & inside).sum() / inside.sum().clamp(min=1))
 
@@ -245,6 +242,11 @@ def otsu_threshold(values: Tensor) -> float:
     moment = (histogram * centres).cumsum(0)
     gap = moment / below.clamp(min=1) - (moment[-1] - moment) / above.clamp(min=1)
     return float((torch.argmax(below * above * gap.square()) + 1) / 64)
+
+
+def _side(latents: float, scale: int) -> int:
+    """The side of a patch in pixels, odd, from its side in latents of so many pixels."""
+    return (int(latents * scale) - 1) | 1
 
 
 def _smooth(values: Tensor, side: int = 3) -> Tensor:

@@ -29,7 +29,7 @@ from nulltext.inversion import guided_noise
 from nulltext.pivot import ddim_invert
 
 FAINT = 0.05
-"""An edit that changes a smaller share of its mask is as good as none; a hat changes a quarter of its own."""
+"""An edit that changes a smaller share of its mask is as good as none."""
 
 STRONGER = (3.0, 7.5)
 """The guidance scales that a faint edit is tried with next, where it leaves the scale open."""
