@@ -1,15 +1,63 @@
-"""Configs are read from files that nobody vouches for: no tags, no bombs."""
+"""Configs by name. They are read from files that nobody vouches for: no tags, no bombs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-
+from nulltext.cli.words import CONFIG
 from nulltext.errors import UserError
+
+if TYPE_CHECKING:
+    import yaml
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000  # settings, once every alias is written out
+
+
+def find_configs(words: Sequence[str]) -> list[str]:
+    """The words with each ``--config NAME`` replaced by the path of that file.
+
+    Raises:
+        UserError: There is no such config; those there are are named.
+    """
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, equals, name = word.partition("=")
+        if option not in CONFIG:
+            found.append(word)
+            continue
+        name = name if equals else next(rest, "")
+        if not name:
+            raise UserError("--config needs a name, such as nulltext.yaml")
+        found += ["--config", str(find_config(name))]
+    return found
+
+
+def find_config(name: str) -> Path:
+    """A config by name: as it is, then in configs/ here, then in those that come with the program.
+
+    Raises:
+        UserError: There is no such file, or it is no config.
+    """
+    folders = (Path(), Path("configs"), *shipped_configs())
+    candidates = [folder / (name + ending) for folder in folders for ending in ("", ".yaml", ".yml")]
+    for path in candidates:
+        if path.is_file():
+            check_config(path)
+            return path
+    names = sorted({path.name for folder in folders[1:] for path in folder.glob("*.yaml")})
+    raise UserError(f"no config {name} here or in configs/; there are {', '.join(names) or 'none'}")
+
+
+def shipped_configs() -> list[Path]:
+    """configs/ of the checkout, and beside the package in the installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1]
+    inside = [checkout / "configs"] if (checkout / "pyproject.toml").is_file() else []
+    return [*inside, package / "configs"]
 
 
 def check_config(path: Path) -> None:
@@ -21,6 +69,8 @@ def check_config(path: Path) -> None:
     Raises:
         UserError: The file cannot be read, is no YAML, or is one of those.
     """
+    import yaml
+
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"the config {path} has more than {MAX_BYTES} bytes; settings take a few lines")
@@ -40,6 +90,8 @@ def check_config(path: Path) -> None:
 
 def _count(node: yaml.Node, counted: dict[int, int]) -> int:
     """The nodes below, each alias counted as what it stands for; ``counted`` holds those met already."""
+    import yaml
+
     if id(node) in counted:
         return counted[id(node)]
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:

@@ -1,17 +1,19 @@
 """A parser whose errors are one line that says what to type, and whose help shows our own options first."""
 
+from __future__ import annotations
+
 import difflib
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
 from nulltext.errors import UserError
 
+Options = TypeVar("Options")
 TRAINER_NOTE = (
     "Lightning's Trainer: --trainer.precision 32-true, bf16-mixed or 16-mixed; --trainer.accelerator gpu;\n"
     "--trainer.default_root_dir FOLDER; and all its others, which --print_config shows."
@@ -106,44 +108,20 @@ def _unknown(name: str, known: list[str]) -> str:
     return f"unknown option {name}; {hint}"
 
 
-def run_function(function: Callable[..., int | None], words: list[str], prog: str) -> int:
-    """Calls a function with its arguments read from the command line and from ``--config``.
+def read_options(kind: type[Options], words: list[str], prog: str, description: str) -> Options:
+    """An instance of a dataclass whose fields are options of the command line and of ``--config``.
 
     Args:
-        function: Its typed arguments become options, its docstring the help.
+        kind: The dataclass; fields that are dataclasses become groups such as ``--model.steps``.
         words: The words after the verb.
-        prog: What stands before them, for the help.
-
-    Returns:
-        The exit code: what the function returns, 0 for None.
+        prog: What comes before them, for the help.
+        description: What the verb does, for the help.
     """
-    parser = OneLineParser(prog=prog, description=(function.__doc__ or "").split("\n\n")[0])
+    parser = OneLineParser(prog=prog, description=description)
     parser.add_argument(
         "-c", "--config", action=ActionConfigFile, help="Settings in YAML; here or in configs/."
     )
-    parser.add_function_arguments(function, as_positional=False)
-    config = parser.instantiate_classes(parser.parse_args(words))
+    parser.add_class_arguments(kind)
+    config = parser.instantiate(parser.parse_args(words))
     config.pop("config", None)
-    return function(**config) or 0
-
-
-def gather(words: list[str], option: str) -> list[str]:
-    """Several words after an option made one list, so that ``--data.image farm/*.jpg`` works in any shell.
-
-    Later uses of the option add to earlier ones.
-    """
-    gathered: list[str] = []
-    values: list[str] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if word == option:
-            while rest and not rest[0].startswith("--"):
-                values.append(rest.pop(0))
-            if not values:
-                raise UserError(f"{option} needs a picture, such as {option} sheep.jpg")
-        elif word.startswith(option + "="):
-            values.append(word.removeprefix(option + "="))
-        else:
-            gathered.append(word)
-    return [*gathered, option, json.dumps(values)] if values else gathered
+    return kind(**config)

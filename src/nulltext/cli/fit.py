@@ -1,9 +1,12 @@
 """The verb ``fit``: Lightning's command line, restrained."""
 
+from __future__ import annotations
+
 import logging
 import os
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +16,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from nulltext.backbone import check_model
-from nulltext.callbacks import Artifacts, Checkpointer
-from nulltext.checkpoints import choose_checkpoint, read_checkpoint
-from nulltext.curves import Curves
-from nulltext.data import PictureData
+from nulltext.cli.options import combine, pick
+from nulltext.cli.parser import OneLineParser
+from nulltext.cli.words import Listed, find_value, gather
 from nulltext.errors import UserError
-from nulltext.files import write_atomically
-from nulltext.module import NullTextInversion
-from nulltext.parsing import OneLineParser, gather
-from nulltext.progress import Progress
-from nulltext.result_files import closing
-from nulltext.runs import LAST, RunFolder, find_checkpoint, run_folder, run_of
-from nulltext.strategy import choose_strategy, ranks_failed
+from nulltext.files import write_text
+from nulltext.inversion import find_method
+from nulltext.models.device import find_device, find_precision
+from nulltext.models.loading import LoadingOptions, check_model
+from nulltext.runs.checkpoints import choose_checkpoint, read_checkpoint
+from nulltext.runs.folder import LAST, RunFolder, find_checkpoint, run_folder, run_of
+from nulltext.runs.results import closing
+from nulltext.training.callbacks import Artifacts, Checkpointer
+from nulltext.training.curves import Curves
+from nulltext.training.datamodule import PictureData
+from nulltext.training.module import NullTextInversion
+from nulltext.training.progress import Progress
+from nulltext.training.strategy import choose_strategy, ranks_failed
 
-PRECISIONS = {None: "32-true", "32-true": "32-true", "32": "32-true", 32: "32-true"} | {
-    name: kind for kind in ("bf16-mixed", "16-mixed") for name in (kind, kind.removesuffix("-mixed"))
-}
 TRAINER_DEFAULTS: dict[str, Any] = {
     "devices": 1,  # more than one is a choice
     "max_epochs": 1,  # the data sets it to the number of groups
@@ -44,6 +48,26 @@ NOISE = (
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ".*a precision-level autocast",
 )
+DESCRIPTION = "Inverts a picture, or many: learns the null embeddings that make the model reproduce it."
+HELP = {
+    "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
+    "seed_everything": "Seed of all random numbers; the methods of the program draw none.",
+    "ckpt_path": "Resumes a stopped run: its checkpoint, its folder, or last.",
+}
+IMAGES = Listed("--data.image", "sheep.jpg")
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """How pictures are inverted.
+
+    Args:
+        method: null_text, ddim, negative_prompt, direct, or the import path of a class: my_module.MyMethod.
+        init: An inversion.safetensors of the same picture to start from: more inner steps, another guidance scale.
+    """
+
+    method: str = "null_text"
+    init: Path | None = None
 
 
 def main(words: list[str]) -> int:
@@ -57,7 +81,7 @@ def main(words: list[str]) -> int:
         143 where the run was stopped.
     """
     _quieten()
-    cli = FitCLI(gather(words, "--data.image"))
+    cli = FitCLI(words)
     for place, reason in cli.datamodule.broken:
         print(f"nulltext: skipped {reason if place in reason else f'{place}: {reason}'}")
     return cli.code or int(bool(cli.datamodule.broken) or ranks_failed(cli.trainer))
@@ -74,7 +98,7 @@ def _quieten() -> None:
 
 
 def _show_thread_error(arguments: Any) -> None:
-    """TensorBoard's writing thread hands its error over to the main thread, which says it in one line."""
+    """TensorBoard's writing thread hands its error over to the main thread, which prints it in one line."""
     if not issubclass(arguments.exc_type, OSError):
         threading.__excepthook__(arguments)
 
@@ -98,6 +122,8 @@ class FitCLI(LightningCLI):
 
     def __init__(self, words: list[str]) -> None:
         self.code = 0
+        # the method decides which options there are
+        self.method = find_method(str(find_value(words, "model.method") or MethodChoice.method))
         super().__init__(
             NullTextInversion,
             PictureData,
@@ -107,7 +133,7 @@ class FitCLI(LightningCLI):
             seed_everything_default=0,
             parser_class=FitParser,
             parser_kwargs={"prog": "main.py", "fit": {"description": DESCRIPTION}},
-            args=["fit", *words],
+            args=["fit", *_with_size(gather(words, IMAGES))],
             auto_configure_optimizers=False,
         )
 
@@ -119,8 +145,10 @@ class FitCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: Any) -> None:
         """Data before model before trainer: the help is read from the top."""
         parser.add_lightning_class_args(PictureData, "data")
-        parser.add_lightning_class_args(NullTextInversion, "model")
+        parser.add_class_arguments(combine("Model", LoadingOptions, MethodChoice, self.method), "model")
         parser.add_lightning_class_args(Curves, "curves")
+        parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:1, mps or auto: --trainer's own.")
+        parser.add_argument("--precision", type=str | int | None, help="32-true, bf16-mixed or 16-mixed: the same.")
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
 
@@ -145,12 +173,7 @@ class FitCLI(LightningCLI):
             UserError: A precision that is refused, or a checkpoint that is not there.
         """
         fit = self.config.fit
-        if fit.trainer.precision not in PRECISIONS:
-            raise UserError(
-                f"--trainer.precision {fit.trainer.precision} would learn the embeddings in that type and fail; use "
-                "32-true, bf16-mixed or 16-mixed (the network in half, embeddings and loss in 32 bits)"
-            )
-        fit.trainer.precision = PRECISIONS[fit.trainer.precision]
+        _place(fit)
         fit.trainer.strategy = choose_strategy(
             fit.trainer.strategy, fit.trainer.devices, fit.trainer.num_nodes
         )
@@ -159,8 +182,24 @@ class FitCLI(LightningCLI):
             read_checkpoint(path)
             fit.ckpt_path = str(path)
 
+    def instantiate_classes(self) -> None:
+        """Makes the data, the module and the trainer of their options."""
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except ImportError as error:  # a logger's or a callback's
+            raise UserError(
+                f"a class of --trainer needs a package that is missing: {' '.join(str(error).split())[:200]}; "
+                "install it, or leave the class out"
+            ) from error
+        fit = self.config_init.fit
+        self.datamodule = fit.data
+        self.model = NullTextInversion(
+            pick(self.method, fit.model), pick(LoadingOptions, fit.model), fit.model.init
+        )
+        self.trainer = self.instantiate_trainer()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer with our callbacks; a run that is taken up goes on in its own folder."""
+        """The trainer with our callbacks; a run that is resumed goes on in its own folder."""
         fit = self.config_init.fit
         if fit.trainer.logger in (None, True):
             run = run_of(Path(fit.ckpt_path)) if fit.ckpt_path else None
@@ -178,9 +217,10 @@ class FitCLI(LightningCLI):
             raise UserError(f"the trainer cannot be made: {error}") from error
 
     def fit(self, **kwargs: Any) -> None:
-        """Runs, and says how to go on where it was stopped; a model that is not there leaves no run folder."""
+        """Runs, and prints how to go on where it was stopped; a model that is not there leaves no run folder."""
         checkpoint = kwargs["ckpt_path"] = self._own_checkpoint(kwargs.get("ckpt_path"))
-        check_model(self.model.pretrained, variant=self.model.loading["variant"])
+        options = self.config_init.fit.model
+        check_model(options.pretrained, variant=options.variant, revision=options.revision)
         try:
             self.trainer.fit(**kwargs, weights_only=True)
         except SIGTERMException:
@@ -195,30 +235,26 @@ class FitCLI(LightningCLI):
             if checkpoint is None or self.model.record is not None:
                 raise
             raise UserError(
-                f"{checkpoint} cannot be taken up ({type(error).__name__}: {str(error)[:200]}); "
+                f"{checkpoint} cannot be resumed ({type(error).__name__}: {str(error)[:200]}); "
                 "leave --ckpt_path out to start again"
             ) from error
-        self._say_what_is_there()
+        self._report()
 
-    def _say_what_is_there(self) -> None:
-        """What the callbacks could not say: what was there before, what the other processes did, how to go on."""
+    def _report(self) -> None:
+        """What the callbacks do not know: what was there before, what other processes did, how to go on."""
         folder, alone = run_folder(self.trainer), self.trainer.world_size == 1
         if self.datamodule.finished:
             print(f"nulltext: {len(self.datamodule.finished)} of these pictures were finished before")
         if not alone and self.trainer.is_global_zero:
             print(closing(folder))
-        halfway = 0 < int(self.model.cursor) < self.model.settings.steps  # max_time, limit_train_batches
-        if (self.code or halfway) and (folder / LAST).is_file():
+        halfway = 0 < int(self.model.cursor) < self.model.method.steps  # max_time, limit_train_batches
+        stopped = self.code or (halfway and not self.trainer.fast_dev_run)
+        if stopped and (folder / LAST).is_file():
             again = os.path.relpath(folder / LAST)
             print(f"nulltext: stopped; go on with the same command and --ckpt_path {again}")
-        elif (
-            alone
-            and not self.code
-            and not halfway
-            and not self._artifacts().done
-            and not self.datamodule.broken
-        ):
-            print(f"nulltext: {folder} is finished; nothing was left to do")
+        elif alone and not self.code and not halfway and not self._artifacts().done:
+            if not self.datamodule.broken:
+                print(f"nulltext: {folder} is finished; nothing was left to do")
 
     def _own_checkpoint(self, path: str | None) -> Path | None:
         """The checkpoint of this process; finds the pictures first, before another process or the model is there."""
@@ -233,24 +269,37 @@ class FitCLI(LightningCLI):
         return next(c for c in self.trainer.callbacks if isinstance(c, Artifacts))  # type: ignore[attr-defined]
 
 
-DESCRIPTION = "Inverts a picture, or many: learns the null embeddings that make the model reproduce it."
-HELP = {
-    "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
-    "seed_everything": "Seed of all random numbers; the method itself draws none.",
-    "ckpt_path": "Takes up a stopped run: its checkpoint, its folder, or last.",
-}
+def _with_size(words: list[str]) -> list[str]:
+    """``--data.size 32,48`` as the list that it is."""
+    for k, word in enumerate(words):
+        pair = word.removeprefix("--data.size=") if "=" in word else word
+        named = word.startswith("--data.size=") or (k and words[k - 1] == "--data.size")
+        if named and "," in pair and not pair.startswith("["):
+            words[k] = word.replace(pair, f"[{pair}]")
+    return words
+
+
+def _place(fit: Any) -> None:
+    """Where and in which precision: ``--device`` and ``--precision`` are short for the Trainer's options."""
+    fit.trainer.precision = find_precision(fit.trainer.precision if fit.precision is None else fit.precision)
+    if fit.device not in (None, "auto"):
+        device = find_device(fit.device)
+        fit.trainer.accelerator = device.type
+        if device.index is not None:
+            fit.trainer.devices = [device.index]
+    fit.device = fit.precision = None  # config.yaml has them once
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml whole, into a folder that this run alone has."""
+    """Writes config.yaml whole, into a folder that this run alone has, once the model is loaded."""
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Nothing yet: a model that fails to load leaves no folder."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Claims the run folder and writes the settings there."""
         if self.already_saved or not trainer.is_global_zero:
             return
         folder = trainer.logger.claim() if isinstance(trainer.logger, RunFolder) else run_folder(trainer)
-        text = self.parser.dump(self.config, skip_unset=False)
-        write_atomically(
-            folder / "config.yaml", lambda temporary: temporary.write_text(text, encoding="utf-8")
-        )
+        write_text(folder / "config.yaml", self.parser.dump(self.config, skip_unset=False))
         self.already_saved = True
