@@ -1,4 +1,4 @@
-"""The networks behind some of the metrics: CLIP, a DINO ViT, LPIPS."""
+"""The networks that some metrics score with: CLIP, a DINO ViT, LPIPS. Each computes where it was loaded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from nulltext.farmyard import weights as farmyard
+from torch.utils.weak import WeakTensorKeyDictionary
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -19,61 +18,61 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def _normalise(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(x - mean) / std, channel by channel."""
+def normalise(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x - mean) / std of each channel."""
     shape = (1, 3, 1, 1)
     return (pictures - pictures.new_tensor(mean).view(shape)) / pictures.new_tensor(std).view(shape)
 
 
 class ClipScorer:
-    """A CLIP model that places pictures and prompts in one space (Radford et al., arXiv 2103.00020)."""
+    """A CLIP model, which places pictures and prompts in one space (Radford et al., arXiv 2103.00020).
+
+    Features of a tensor that several metrics use are computed once.
+    """
 
     def __init__(
         self, model: Any, tokenizer: Any, name: str, mean: Sequence[float], std: Sequence[float]
     ) -> None:
-        """Hold a transformers `CLIPModel`, its tokenizer and its pixel statistics."""
+        """Hold a transformers ``CLIPModel``, its tokenizer and its pixel statistics."""
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
         self.mean, self.std = tuple(mean), tuple(std)
+        self._known = WeakTensorKeyDictionary()
 
     @classmethod
     def from_pretrained(cls, pretrained: str, device: str | torch.device = "cpu") -> ClipScorer:
-        """Load a CLIPModel from a folder, a hub id, or "farmyard" (the one that the package ships).
+        """Load a CLIPModel from a folder or a hub id; OSError where weights or tokenizer are not there.
 
-        A folder without a tokenizer borrows the one in the `tokenizer` folder beside it; one without
-        `preprocessor_config.json` is taken to want OpenAI's pixel mean and deviation.
-
-        Raises:
-            OSError: The weights or the tokenizer are not there.
-            UserError: The farmyard's are missing or damaged.
+        A folder without a tokenizer uses the one in the folder ``tokenizer`` beside it. One without
+        ``preprocessor_config.json`` has OpenAI's pixel mean and deviation.
         """
         from transformers import CLIPModel, CLIPTokenizer
 
-        place = pretrained
-        if pretrained == "farmyard":
-            farmyard.check_weights(farmyard.PRETRAINED)
-            place = str(farmyard.PRETRAINED / "clip")
-        model: Any = CLIPModel.from_pretrained(place, dtype=torch.float32)
-        tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place))
-        return cls(model.to(device), tokenizer, pretrained, *_pixel_statistics(place))
+        model: Any = CLIPModel.from_pretrained(pretrained, dtype=torch.float32)
+        tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(pretrained))
+        return cls(model.to(device), tokenizer, pretrained, *_pixel_statistics(pretrained))
 
     def image_features(self, pictures: Tensor) -> Tensor:
         """Unit image embeddings.
 
         Args:
-            pictures: (B, 3, H, W) in [0, 1]; resized (bicubic) and centre-cropped to what the model reads.
+            pictures: (B, 3, H, W) or (3, H, W) in [0, 1]; resized (bicubic) and centre-cropped to the model's size.
 
         Returns:
-            (B, p), each of length 1.
+            (B, p) or (p,), each of length 1.
         """
-        pixels = _normalise(_fit(pictures, self.model.config.vision_config.image_size), self.mean, self.std)
-        with torch.no_grad():
-            hidden = self.model.vision_model(pixel_values=pixels.to(self.model.device)).pooler_output
-            return F.normalize(self.model.visual_projection(hidden), dim=-1).cpu()
+        if pictures not in self._known:
+            batch = pictures if pictures.dim() == 4 else pictures[None]
+            pixels = normalise(fit(batch, self.model.config.vision_config.image_size), self.mean, self.std)
+            with torch.no_grad():
+                hidden = self.model.vision_model(pixel_values=pixels.to(self.model.device)).pooler_output
+                features = F.normalize(self.model.visual_projection(hidden), dim=-1).cpu()
+            self._known[pictures] = features if pictures.dim() == 4 else features[0]
+        return self._known[pictures]
 
     def text_features(self, prompts: Sequence[str]) -> Tensor:
-        """Unit prompt embeddings, (B, p); prompts longer than the model reads are cut."""
+        """Unit prompt embeddings (B, p); prompts longer than the model reads are cut."""
         tokens = self.tokenizer(
             list(prompts),
             padding="max_length",
@@ -87,7 +86,7 @@ class ClipScorer:
 
 
 def _tokenizer_place(place: str) -> str:
-    """The model's own folder or id, or the `tokenizer` folder beside a folder that has none."""
+    """The model's own folder or id, or the folder ``tokenizer`` beside a folder that has none."""
     folder = Path(place)
     has_none = folder.is_dir() and not any((folder / n).exists() for n in ("tokenizer.json", "vocab.json"))
     return str(folder.parent / "tokenizer") if has_none else place
@@ -101,12 +100,12 @@ def _pixel_statistics(place: str) -> tuple[Sequence[float], Sequence[float]]:
         found = cached_file(place, "preprocessor_config.json")
     except OSError:
         return CLIP_MEAN, CLIP_STD
-    config = json.loads(Path(str(found)).read_text())
+    config = json.loads(Path(str(found)).read_text(encoding="utf-8"))
     return config.get("image_mean", CLIP_MEAN), config.get("image_std", CLIP_STD)
 
 
-def _fit(pictures: Tensor, size: int) -> Tensor:
-    """Shorter side to `size` (bicubic, antialiased, 8 bits as PIL gives), then the centre square."""
+def fit(pictures: Tensor, size: int) -> Tensor:
+    """Shorter side to ``size`` (bicubic, antialiased, 8 bits as PIL gives), then the centre square."""
     height, width = pictures.shape[-2:]
     if (height, width) == (size, size):
         return pictures
@@ -122,7 +121,7 @@ class StructureScorer:
     """Self-similarity of a ViT's keys: where things are, not how they look (arXiv 2201.00424, eq. 4)."""
 
     def __init__(self, model: Any, name: str, size: int = 224) -> None:
-        """Hold a transformers `ViTModel`; `size` is the side in pixels to which pictures are brought."""
+        """Hold a transformers ``ViTModel``; ``size`` is the side in pixels to which pictures are resized."""
         self.model = model.eval().requires_grad_(False)
         self.name = name
         self.size = size
@@ -133,11 +132,7 @@ class StructureScorer:
 
     @classmethod
     def from_pretrained(cls, pretrained: str, device: str | torch.device = "cpu") -> StructureScorer:
-        """Load a ViTModel from a folder or a hub id; PIE-Bench's is `facebook/dino-vitb8`.
-
-        Raises:
-            OSError: The weights are not there.
-        """
+        """Load a ViTModel from a folder or a hub id; PIE-Bench's is ``facebook/dino-vitb8``."""
         from transformers import ViTModel
 
         model: Any = ViTModel.from_pretrained(pretrained, add_pooling_layer=False, dtype=torch.float32)
@@ -159,7 +154,7 @@ class StructureScorer:
         try:
             with torch.no_grad():
                 self.model(
-                    pixel_values=_normalise(pixels, IMAGENET_MEAN, IMAGENET_STD).to(self.model.device),
+                    pixel_values=normalise(pixels, IMAGENET_MEAN, IMAGENET_STD).to(self.model.device),
                     interpolate_pos_encoding=True,
                 )
         finally:
@@ -169,12 +164,12 @@ class StructureScorer:
         return (k @ k.transpose(1, 2)) / (lengths[:, :, None] * lengths[:, None, :]).clamp(min=1e-8)
 
     def distance(self, pictures: Tensor, references: Tensor, *, published: bool) -> Tensor:
-        """Mean squared difference of two pictures' self-similarities, (B,); 0 to 4.
+        """Mean squared difference of two pictures' self-similarities (B,); 0 to 4.
 
         Args:
             pictures: (B, 3, H, W) in [0, 1].
-            references: (B, 3, H, W) in [0, 1].
-            published: With PIE-Bench's 0-to-255 input, for comparison with published figures.
+            references: (B, 3, H, W) or (1, 3, H, W) in [0, 1].
+            published: With PIE-Bench's input of 0 to 255, for comparison with published figures.
         """
         peak = 255.0 if published else 1.0
         difference = self.self_similarity(pictures, peak) - self.self_similarity(references, peak)
@@ -182,15 +177,10 @@ class StructureScorer:
 
 
 class PerceptualScorer:
-    """LPIPS (Zhang et al., arXiv 1801.03924) through the `lpips` package; SqueezeNet, as in PIE-Bench."""
+    """LPIPS (Zhang et al., arXiv 1801.03924) through the package ``lpips``; SqueezeNet, as in PIE-Bench."""
 
     def __init__(self, network: str = "squeeze", device: str | torch.device = "cpu") -> None:
-        """Load the network and its learned weights.
-
-        Raises:
-            ImportError: `lpips` (or the torchvision that it needs) is not installed.
-            OSError: The network's weights cannot be had.
-        """
+        """Load squeeze, alex or vgg; ImportError without ``lpips`` or the torchvision that it needs."""
         import lpips
 
         self.name = network
@@ -198,7 +188,7 @@ class PerceptualScorer:
         self.model = lpips.LPIPS(net=network, verbose=False).to(device).eval().requires_grad_(False)
 
     def distance(self, pictures: Tensor, references: Tensor) -> Tensor:
-        """LPIPS of (B, 3, H, W) pictures in [0, 1]; (B,), 0 for equal pictures, about 1 for unlike ones."""
+        """LPIPS of pictures (B, 3, H, W) in [0, 1]; (B,), 0 for equal pictures, about 1 for unlike ones."""
         with torch.no_grad():
             value = self.model(pictures.to(self.device) * 2 - 1, references.to(self.device) * 2 - 1)
         return value.flatten().float().cpu()
