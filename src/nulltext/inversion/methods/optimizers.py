@@ -1,4 +1,4 @@
-"""The default inner optimiser; any of ``torch.optim`` serves as well."""
+"""The inner optimisers that are not in ``torch.optim``."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,12 +8,11 @@ from torch.optim import Optimizer
 
 
 class NormalisedGradient(Optimizer):
-    """Steps of a fixed length along the gradient: ``p <- p - lr g / rms(g)``, for each picture of a batch by itself.
+    """Steps of a fixed length along the gradient: ``p <- p - lr g / rms(g)``, for each row of the batch by itself.
 
-    The first step of Adam, which is all that the default takes, moves every entry by the learning rate, however small
-    its gradient; where that is all but zero, rounding chooses the direction. This one moves each entry in proportion,
-    by the learning rate on average: it does not depend on the scale of the loss either, ends closer to the pivot, and
-    pictures in a batch come out as they do alone.
+    The first step of Adam moves every entry by the learning rate, however small its gradient; where that is nearly
+    zero, rounding chooses the direction. This one moves each entry in proportion to its gradient. It does not depend
+    on the scale of the loss, and pictures in a batch come out as they do alone.
 
     Args:
         params: Parameters (B, ...), or groups of them.

@@ -1,0 +1,189 @@
+"""Null-text inversion (Mokady et al., CVPR 2023): Algorithm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nulltext.diffusion import Prediction, guide, step
+from nulltext.errors import UserError
+from nulltext.inversion.base import InversionMethod, OnInnerStep, State, StepRecord, guided
+from nulltext.inversion.methods.learning import InnerLoop, Learning, LossScale
+from nulltext.inversion.methods.optimizers import NormalisedGradient
+from nulltext.models.base import DiffusionModel
+from nulltext.models.conditioning import Conditioning
+
+if TYPE_CHECKING:
+    from nulltext.inversion.file import Inversion
+
+
+@dataclass(frozen=True)
+class NullText(InversionMethod):
+    """Null-text inversion (Mokady et al., CVPR 2023): learns one null embedding for each step.
+
+    Args:
+        inner_steps: N, optimiser steps of each timestep at most; 10 in the paper.
+        start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between. Below 1
+            each step starts where the one before ended.
+        optimizer: The inner optimiser, fresh at each timestep.
+        learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
+        tolerance: A timestep whose loss is below takes no (further) inner step; 0 always takes all, as the paper.
+        early_stop_loss: Timestep i ends after a loss below early_stop_loss + early_stop_growth * i; 0 never.
+        early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
+        fresh_guided_step: Evaluate the network again for the step after the inner loop, as the paper's code does;
+            without, the last prediction serves, which saves one or two evaluations of each timestep.
+    """
+
+    inner_steps: int = 1
+    start: float = 1.0
+    optimizer: Callable[[Iterable[Any]], Optimizer] = NormalisedGradient
+    learning_rate_decay: float = 0.01
+    tolerance: float = 1e-5
+    early_stop_loss: float = 0.0
+    early_stop_growth: float = 0.0
+    fresh_guided_step: bool = False
+
+    title: ClassVar[str] = "null-text"
+
+    def __post_init__(self) -> None:
+        """Refuses values that make no sense, each with what to type instead."""
+        super().__post_init__()
+        if self.inner_steps < 0:
+            raise UserError(f"inner_steps must be 0 or more, not {self.inner_steps}; the paper takes 10")
+        if not 0 <= self.start <= 1:
+            raise UserError(
+                f"start must lie between 0 (empty prompt) and 1 (source prompt), not {self.start}"
+            )
+        if not self.tolerance >= 0:
+            raise UserError(
+                f"tolerance must be 0 or more, not {self.tolerance}; 0 always takes all inner steps"
+            )
+
+    @property
+    def learning(self) -> Learning:
+        """How each embedding is learned; at w = 1 the null embedding has no influence."""
+        return Learning(
+            self.inner_steps if self.guidance_scale != 1 else 0,
+            self.optimizer,
+            self.learning_rate_decay,
+            self.tolerance,
+            self.early_stop_loss,
+            self.early_stop_growth,
+            self.fresh_guided_step,
+        )
+
+    def describe(self, model: DiffusionModel) -> dict[str, Any]:
+        """The settings in plain values, the optimiser by its class and learning rate."""
+        optimizer = self.optimizer([torch.zeros(1, requires_grad=True)])
+        plain = super().describe(model)
+        del plain["optimizer"]
+        return {
+            **plain,
+            "optimizer_class": f"{type(optimizer).__module__}.{type(optimizer).__name__}",
+            "learning_rate": float(optimizer.param_groups[0]["lr"]),
+        }
+
+    def null_text(
+        self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int] | None
+    ) -> Conditioning:
+        """Between the empty prompt (start 0, the paper) and the source prompt (1)."""
+        return Conditioning.lerp(super().null_text(model, cond, size), cond, self.start)
+
+    def null_texts(
+        self, model: DiffusionModel, inversion: Inversion, cond: Conditioning
+    ) -> list[Conditioning]:
+        """The learned null texts."""
+        return inversion.null_texts(model)
+
+    def step(
+        self, model: DiffusionModel, state: State, i: int, on_inner_step: OnInnerStep | None = None
+    ) -> StepRecord:
+        """One timestep of Algorithm 1, which starts where the one before ended."""
+        if i and self.start < 1:
+            state.null[i].data.copy_(state.null[i - 1].detach())  # null_{t-1} <- null_t
+        return learn(model, state, i, self.learning, self.guidance_scale, on_inner_step)
+
+
+def learn(
+    model: DiffusionModel,
+    state: State,
+    i: int,
+    learning: Learning,
+    w: float,
+    on_inner_step: OnInnerStep | None = None,
+) -> StepRecord:
+    """Learns ``state.null[i]`` and takes the guided step; done again with a smaller loss scale where fp16 overflowed.
+
+    Raises:
+        NonFiniteLoss: The loss is not a number.
+    """
+    scale = LossScale.of(state, model.dtype)
+    record = scale.until_finite(partial(learn_null_embedding, model, state, i, learning, w, on_inner_step))
+    state.z = record.z
+    state.null[i].data.copy_(record.null)
+    return record
+
+
+def learn_null_embedding(
+    model: DiffusionModel,
+    state: State,
+    i: int,
+    learning: Learning,
+    w: float,
+    on_inner_step: OnInnerStep | None,
+    scale: float,
+) -> StepRecord:
+    """One timestep of Algorithm 1, lines 7 to 11, for B pictures; their losses are summed, so rows stay apart."""
+    schedule, target = state.schedule, state.pivot[i + 1]  # z*_{t-1}
+    inner = InnerLoop(learning, i, state.null[i], scale)  # null_t
+    denoise = partial(model.predict, state.z, schedule, i)  # a text gives its prediction at z_t
+
+    def null_text() -> Conditioning:
+        return model.with_learned(state.null_text, inner.null)
+
+    def distance(null: Prediction) -> Tensor:  # || z*_{t-1} - z_{t-1}(z_t, null_t, C) ||^2, (B,)
+        return (step(guide(null, cond, w), schedule.there(i)) - target).square().mean(dim=(1, 2, 3))
+
+    null, cond = first_predictions(denoise, null_text(), state.cond, w, learning.inner_steps > 0)
+    for j in range(learning.inner_steps):
+        loss = distance(null)
+        if on_inner_step is not None:
+            on_inner_step(j, loss.detach())
+        if not inner.wants_step(loss):
+            break
+        goes_on = inner.descend(loss) and j + 1 < learning.inner_steps  # null_t <- null_t - eta grad loss
+        if not goes_on and learning.skips_last:
+            break
+        with torch.set_grad_enabled(goes_on):
+            null = inner.better(null, denoise(null_text()), distance)
+        if not goes_on:
+            break
+    prediction = guide(null.detach(), cond, w)
+    if learning.fresh_guided_step:
+        with torch.no_grad():
+            prediction = guided(model, schedule, state.z, i, state.cond, null_text(), w)
+    return inner.record(i, step(prediction, schedule.there(i)), prediction.z_0)
+
+
+def first_predictions(
+    denoise: Callable[[Conditioning], Prediction],
+    null: Conditioning,
+    cond: Conditioning,
+    w: float,
+    learns: bool,
+) -> tuple[Prediction, Prediction]:
+    """The predictions under the null text, with its graph if it learns, and under the prompt; one if they are equal."""
+    with torch.set_grad_enabled(learns):
+        if w == 1 or null.equals(cond):
+            prediction = denoise(cond if w == 1 else null)
+            return prediction, prediction.detach()
+    with torch.no_grad():
+        conditional = denoise(cond)
+    with torch.set_grad_enabled(learns):
+        return denoise(null), conditional
