@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from PIL import Image
 from torch import Tensor
 
 from nulltext.cli.jobs import SWEPT, Job, find_jobs
-from nulltext.cli.options import combine
+from nulltext.cli.options import combine, pick
 from nulltext.cli.parser import read_options
 from nulltext.cli.words import Listed, gather
 from nulltext.editing import Edit, edit
@@ -21,8 +24,7 @@ from nulltext.editing.output import write_edits
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
-from nulltext.models.device import find_device
-from nulltext.models.loading import LoadingOptions, load_model
+from nulltext.models.loading import LoadingOptions, check_model, load_model
 from nulltext.pixels import from_image
 
 DESCRIPTION = "Changes an inverted picture with words; nothing is optimised again."
@@ -30,6 +32,9 @@ REPEATED = (
     Listed("--prompt", "'a photo of a horse'", greedy=False),
     Listed("--attention", "horse", greedy=False),
 )
+
+NO_OPTIONS = ("pretrained", "gradient_checkpointing")  # --model names the model; edits have no gradients
+TYPES: dict[Any, Any] = {Mapping: dict[str, float], Sequence: list[str]}
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,9 @@ def main(words: Sequence[str]) -> int:
     """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"nulltext: note: {message}")
-        kind = combine("EditOptions", EditRun, Edit, retype=_on_the_command_line)
+        kind = combine(
+            "EditOptions", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=_on_the_command_line
+        )
         options: Any = read_options(kind, gather(words, *REPEATED), "main.py edit", DESCRIPTION)
         names = [field.name for field in dataclasses.fields(Edit) if field.name != "prompt"]
         edits = {name: getattr(options, name) for name in names}
@@ -105,7 +112,7 @@ def run_jobs(jobs: Sequence[Job], options: Any) -> None:
             print(f"{path}  {text}")
 
 
-def load_for(inversions: Sequence[Inversion], options: EditRun) -> DiffusionModel:
+def load_for(inversions: Sequence[Inversion], options: Any) -> DiffusionModel:
     """The model that inversions were made with, from the same weight files.
 
     Raises:
@@ -116,8 +123,15 @@ def load_for(inversions: Sequence[Inversion], options: EditRun) -> DiffusionMode
         names = " and ".join(sorted({str(name) for name, _, _ in sources}))
         raise UserError(f"these inversions were made with {names}; edit them one by one")
     ((name, variant, revision),) = sources
-    loading = LoadingOptions(pretrained=name, variant=variant, revision=revision)
-    return load_model(loading, precision=options.precision, device=find_device(options.device))
+    loading = pick(LoadingOptions, options)
+    loading = replace(loading, variant=loading.variant or variant, revision=loading.revision or revision)
+    try:
+        check_model(name, loading.variant, loading.revision, loading.family)
+    except UserError as error:
+        if options.model:
+            raise
+        raise UserError(f"{error}; if the model is elsewhere now, give --model FOLDER") from None
+    return load_model(name, loading, options.device, precision=options.precision)
 
 
 def read_original(path: Path, size: tuple[int, int]) -> Tensor | None:
@@ -130,8 +144,9 @@ def read_original(path: Path, size: tuple[int, int]) -> Tensor | None:
 
 
 def _on_the_command_line(name: str, hint: Any) -> Any:
-    """The type of an edit's option: no tensors, pairs and mappings also as text, several values with commas."""
-    kinds = get_args(hint) if get_origin(hint) is not None and get_origin(hint) not in (dict, Mapping) else (hint,)
-    if name in SWEPT:
-        kinds = (*kinds, str)
-    return Union[tuple(_plain(kind) for kind in kinds if kind is not Tensor)]
+    """The type of an edit's option: no tensors; numbers of words and several values as text with commas."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    texts = name in SWEPT or any(get_origin(kind) is Mapping for kind in kinds)
+    others = [TYPES.get(get_origin(kind), kind) for kind in kinds if kind not in (Tensor, str, type(None))]
+    ends = [kind for kind in (str, None) if (kind or type(None)) in kinds or (kind is str and texts)]
+    return functools.reduce(operator.or_, [*others, *ends])  # text last: what else it may be is tried first

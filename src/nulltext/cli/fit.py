@@ -147,8 +147,12 @@ class FitCLI(LightningCLI):
         parser.add_lightning_class_args(PictureData, "data")
         parser.add_class_arguments(combine("Model", LoadingOptions, MethodChoice, self.method), "model")
         parser.add_lightning_class_args(Curves, "curves")
-        parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:1, mps or auto: --trainer's own.")
-        parser.add_argument("--precision", type=str | int | None, help="32-true, bf16-mixed or 16-mixed: the same.")
+        parser.add_argument(
+            "--device", type=str | None, help="cpu, cuda, cuda:1, mps or auto: --trainer's own."
+        )
+        parser.add_argument(
+            "--precision", type=str | int | None, help="32-true, bf16-mixed or 16-mixed: the same."
+        )
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
 

@@ -23,7 +23,9 @@ class Job:
 
     path: Path  # of inversion.safetensors
     edits: list[Edit]
-    swept: dict[str, tuple[float, ...]]  # option: its values; the edits are all combinations, the last fastest
+    swept: dict[
+        str, tuple[float, ...]
+    ]  # option: its values; the edits are all combinations, the last fastest
 
 
 def find_jobs(

@@ -6,11 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from nulltext.artifact import Inversion
-from nulltext.backbone import Backbone
-from nulltext.editing_command import edits_of, find_inversion, free_name, main, read_edits, slug
+from nulltext.cli.edit import main
+from nulltext.cli.jobs import edits_of, find_inversion, read_edits
+from nulltext.editing.output import free_name, slug
 from nulltext.errors import UserError
-from nulltext.pictures import to_image
+from nulltext.inversion.file import Inversion
+from nulltext.models.loading import load_model
+from nulltext.pixels import to_image
 
 SWAP = "a red hat"
 
@@ -19,9 +21,9 @@ SWAP = "a red hat"
 def run(tiny_sd, tmp_path_factory):
     """The folder of a run with one inverted picture (no optimisation: any null embeddings will do)."""
     folder = tmp_path_factory.mktemp("logs") / "version_0"
-    backbone = Backbone.from_pretrained(str(tiny_sd))
-    schedule = backbone.schedule(3)
-    null = backbone.embed_prompt("a red barn").sequence.expand(3, -1, -1)
+    model = load_model(str(tiny_sd))
+    schedule = model.schedule(3)
+    null = model.embed("a red barn").sequence.expand(3, -1, -1)
     noise = torch.randn(4, 16, 12, generator=torch.Generator().manual_seed(0))
     Inversion(
         null_embeddings=null,
@@ -29,9 +31,9 @@ def run(tiny_sd, tmp_path_factory):
         prompt="a red barn",
         guidance_scale=7.5,
         model=str(tiny_sd),
-        fingerprint=backbone.fingerprint,
-        scheduler=backbone.scheduler_config,
-        timesteps=schedule.timesteps.tolist(),
+        fingerprint=model.fingerprint,
+        scheduler=model.scheduler_config,
+        timesteps=schedule.t.tolist(),
         size=(32, 24),
     ).save(folder / "barn" / "inversion.safetensors")
     to_image(torch.rand(3, 32, 24) * 2 - 1).save(folder / "barn" / "original.png")
