@@ -1,0 +1,201 @@
+"""A picture as the method sees it: read from a file, or given as an image, an array or a tensor."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nulltext.data.colour import orientation, upright
+from nulltext.data.decode import MAX_PIXELS, MIN_SIDE, decode, naming
+from nulltext.data.frame import Frame, Placement
+from nulltext.data.metadata import Row
+from nulltext.data.prompts import Prompt, find_prompt, weights_note
+from nulltext.data.text import on_disk
+from nulltext.errors import UserError
+from nulltext.pixels import from_image
+
+Source: TypeAlias = Path | str | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture, its words, and where both came from."""
+
+    pixels: Tensor
+    """(3, H, W) fp32 in [-1, 1], RGB."""
+    prompt: str
+    """What the picture shows; may be empty."""
+    name: str
+    """Names the folder of its results; unique among the pictures of a run."""
+    path: Path | None = None
+    """The file it was read from."""
+    sha256: str = ""
+    """Hex digest of that file's bytes, or of the pixels."""
+    crop: str = "center"
+    """The rule that cut it out: ``center``, ``none``, or ``left,top,right,bottom`` in original pixels."""
+    placement: Placement | None = None
+    """How the photo's pixels map to these."""
+    prompt_source: str = ""
+    """Where the prompt came from: ``given``, a file's name, ``its EXIF ImageDescription``, ..."""
+    target_prompt: str | None = None
+    """The edit that a metadata file asks for."""
+    blend_word: str | None = None
+    """The word or words that the edit is about."""
+    mask_path: Path | None = None
+    """A picture of where the edit may change something: white there, black elsewhere."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of ``pixels``."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """(H, W) of the photo, upright."""
+        return self.placement.original if self.placement else self.size
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of it, a line each: it shrinks a lot; its prompt has weights."""
+        notes = (self.placement.note() if self.placement else None, weights_note(self.prompt))
+        return [note for note in notes if note]
+
+
+def read_picture(
+    path: Path | str,
+    frame: Frame | None = None,
+    *,
+    prompt: str | None = None,
+    row: Row | None = None,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    caption: Callable[[Image.Image], str] | None = None,
+) -> Picture:
+    """Reads one picture, in any mode, with its prompt.
+
+    Args:
+        path: The file.
+        frame: How it is cut and resized; by default the middle square at 512.
+        prompt: What it shows. None: its row, the text file beside it, its own description, or a caption.
+        row: The picture's row of a metadata file.
+        name: Names the results; the file's stem by default.
+        max_pixels: Bound on width x height, checked before decoding.
+        caption: Describes the pictures nothing else describes, such as a ``Captioner``.
+
+    Raises:
+        UserError: No such picture, it cannot be decoded, is too large or too small, or has no prompt.
+    """
+    path = on_disk(path)
+    image, sha256 = decode(path, max_pixels)
+    found = find_prompt(path, image, prompt, row, caption)
+    with naming(path):
+        picture = _framed(image, frame or Frame(), found, sha256)
+    row = row or Row()
+    return replace(
+        picture,
+        name=name or path.stem,
+        path=path,
+        target_prompt=row.target_prompt,
+        blend_word=row.blend_word,
+        mask_path=row.mask_path,
+    )
+
+
+def picture_from(
+    source: Source, frame: Frame | None = None, *, prompt: str | None = None, name: str | None = None
+) -> Picture:
+    """A picture from whatever a notebook has.
+
+    Args:
+        source: A path; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of integers or of floats in
+            [0, 1]; or a tensor (3, H, W) or (1, 3, H, W) in [-1, 1], taken as it is.
+        frame: How it is cut and resized; of a tensor only ``multiple`` counts.
+        prompt: What it shows; by default what a path or a PIL image says.
+        name: Names the results.
+
+    Raises:
+        UserError: As ``read_picture``; a shape or a range of values is another.
+    """
+    frame = frame or Frame()
+    if isinstance(source, str | Path):
+        return read_picture(source, frame, prompt=prompt, name=name)
+    if isinstance(source, Tensor):
+        pixels = _checked(source, frame.multiple)
+        found = find_prompt(None, Image.new("RGB", (1, 1)), prompt)
+        height, width = pixels.shape[-2:]
+        place = Frame("none", (height, width), 1).place(width, height)
+        sha256 = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+        return Picture(pixels, found.text, name or "picture", None, sha256, "none", place, found.source)
+    image = source if isinstance(source, Image.Image) else _from_array(np.asarray(source))
+    if min(image.size) < MIN_SIDE:
+        raise UserError(
+            f"a picture of {image.width} x {image.height} pixels; at least {MIN_SIDE} on each side"
+        )
+    sha256 = hashlib.sha256(image.mode.encode() + image.tobytes()).hexdigest()
+    picture = _framed(image, frame, find_prompt(None, image, prompt), sha256)
+    return replace(picture, name=name or "picture")
+
+
+def _framed(image: Image.Image, frame: Frame, prompt: Prompt, sha256: str) -> Picture:
+    """An image cut and resized."""
+    whole = upright(image)
+    placement = frame.place(*whole.size, orientation=orientation(image))
+    return Picture(
+        pixels=from_image(placement.apply(whole)),
+        prompt=prompt.text,
+        name="",
+        sha256=sha256,
+        crop=frame.crop,
+        placement=placement,
+        prompt_source=prompt.source,
+    )
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    """An array (H, W[, channels]) as an image: integers as they are, floats in [0, 1]."""
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
+        raise UserError(
+            f"an array of shape {array.shape} is no picture; give (height, width, 3), or a tensor (3, height, width)"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UserError("an array of floats must lie in [0, 1]; a tensor in [-1, 1] is taken, too")
+        array = (array * 255).round()
+    elif array.dtype.kind == "b":
+        array = array * 255
+    elif array.dtype.kind not in "ui" or array.min() < 0:
+        raise UserError(f"an array of {array.dtype} is no picture; give uint8, or floats in [0, 1]")
+    elif array.max() > 255:
+        array = (array.clip(0, 65535) / 257).round()
+    return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+
+
+def _checked(pixels: Tensor, multiple: int) -> Tensor:
+    """A tensor of pixels as (3, H, W) fp32 on the CPU."""
+    if pixels.ndim == 4 and len(pixels) == 1:
+        pixels = pixels[0]
+    if pixels.ndim != 3 or len(pixels) != 3 or not pixels.is_floating_point():
+        raise UserError(
+            f"a tensor of {str(pixels.dtype).removeprefix('torch.')} and shape {tuple(pixels.shape)} is no picture; "
+            f"give floats (3, height, width) in [-1, 1], or an array (height, width, 3)"
+        )
+    pixels = pixels.detach().to("cpu", torch.float32).contiguous()
+    if not bool(pixels.isfinite().all()) or float(pixels.abs().max()) > 1.001:
+        raise UserError("a tensor of pixels must lie in [-1, 1]; for x in [0, 255] give x / 127.5 - 1")
+    if float(pixels.min()) >= 0 and float(pixels.max()) > 0 and float(pixels.min()) < float(pixels.max()):
+        raise UserError("a tensor of pixels lies in [-1, 1], this one in [0, 1]: give 2 * x - 1")
+    if any(side % multiple or side < MIN_SIDE for side in pixels.shape[-2:]):
+        height, width = pixels.shape[-2:]
+        raise UserError(
+            f"a tensor of {width} x {height} pixels is taken as it is, and the model needs multiples of {multiple} "
+            f"from {MIN_SIDE} on; give a PIL image to have it resized"
+        )
+    return pixels

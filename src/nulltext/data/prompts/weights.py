@@ -1,0 +1,59 @@
+"""Weights and alternatives in prompts, as other front ends read them: taken out, or named."""
+
+import re
+
+MARKUP = (
+    (re.compile(r"<[a-z]+:[^<>]*>", re.I), "leave it out: a prompt loads no adapter here"),
+    (re.compile(r"\([^()]*:\s*-?[\d.]+\s*\)"), ""),
+    (re.compile(r"\(\([^()]+\)\)|\[\[[^\[\]]+\]\]"), ""),
+    (re.compile(r"(?:\w|\))(?:\+|--)+(?=[\s,.)]|$)"), ""),
+    (re.compile(r"\[[^\[\]|:]*\|[^\[\]]*\]|\{[^{}|]*\|[^{}]*\}"), "write one of the alternatives"),
+    (re.compile(r"\[[^\[\]:]*:(?:[^\[\]:]*:)?\s*[\d.]+\s*\]"), "write one of the alternatives"),
+)
+EXPLICIT = r"<[a-z]+:[^<>]*>"
+
+
+def weights_note(prompt: str) -> str | None:
+    """What to say of a prompt with ``(sheep:1.3)``, ``[a|b]`` or ``<lora:...>``, which mean nothing here; else None."""
+    for pattern, advice in MARKUP:
+        if found := pattern.search(prompt):
+            what = (
+                found[0]
+                if len(found[0]) > 2
+                else prompt[max(0, found.start() - 20) : found.end()].split()[-1]
+            )
+            word = plain_words(what).rstrip("+-") or "sheep"
+            advice = advice or (
+                f"write {word} alone, and make it louder or softer in an edit: --equalizer '{word}:1.3'"
+            )
+            return f"the prompt's {what!r} is read letter by letter, as weights mean nothing here; {advice}"
+    return None
+
+
+def plain_words(prompt: str) -> str:
+    """A front end's prompt without its weights, adapters and alternatives: the words alone.
+
+    ``(a:1.3)``, ``((a))`` and ``[a]`` give a; ``[a|b]`` gives a; ``[a:b:0.5]`` gives b, which most steps saw.
+    """
+    text = re.sub(EXPLICIT, " ", prompt, flags=re.I)
+    text = re.sub(r"\\([()\[\]{}])", lambda m: chr(0xE000 + ord(m[1])), text)  # escaped: meant as they are
+    for _ in range(20):  # from the innermost bracket outwards
+        before = text
+        text = re.sub(r"\(([^()\[\]]*?)(?::\s*-?[\d.]+\s*)?\)", r"\1", text)
+        text = re.sub(r"\[([^()\[\]]*)\]", lambda m: _chosen(m[1]), text)
+        if text == before:
+            break
+    text = re.sub(r"\b(BREAK|AND)\b", ",", text)
+    text = re.sub("[\ue028-\ue07d]", lambda m: chr(ord(m[0]) - 0xE000), text)
+    text = re.sub(r"\s+([,.])", r"\1", " ".join(text.split()))
+    return re.sub(r"(,\s*){2,}", ", ", text).strip(" ,")
+
+
+def _chosen(inner: str) -> str:
+    """What a bracket leaves: the first alternative, or what a switch ends with."""
+    if "|" in inner:
+        return inner.split("|")[0]
+    parts = inner.split(":")
+    if len(parts) > 1 and re.fullmatch(r"\s*[\d.]+\s*", parts[-1]):
+        return parts[-2] or parts[0]
+    return inner
