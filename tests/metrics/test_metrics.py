@@ -23,7 +23,6 @@ from nulltext.metrics import (
 )
 from nulltext.metrics.networks import CLIP_MEAN, CLIP_STD, ClipScorer, StructureScorer, fit, normalise
 
-
 NO_NETWORKS = MetricOptions(clip=None)
 PIXEL = {"psnr", "ssim", "mse"}
 
@@ -402,7 +401,7 @@ def test_a_strangers_metric_is_named_by_its_import_path(tmp_path, monkeypatch):
         ("stranger.Gone", "stranger.Gone"),
         ("no.such.Metric", "no.such"),
         ("nothing", "import path"),
-        ("stranger.Other", "subclass"),
+        ("stranger.Other", "derive"),
     ):
         with pytest.raises(UserError, match=said) as raised:
             load_metrics(MetricOptions(clip=None, own=[path]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nulltext.errors import UserError
+from nulltext.imports import find_class
 from nulltext.metrics import pixel, semantic
 from nulltext.metrics.base import Metric, Reference
 from nulltext.metrics.networks import ClipScorer, PerceptualScorer, StructureScorer
@@ -45,6 +45,8 @@ NETWORKS: dict[str, tuple[str, Callable[..., Any]]] = {
     "dino": ("DINO", StructureScorer.from_pretrained),
     "lpips": ("LPIPS", PerceptualScorer),
 }
+
+OWN = "--metrics.own"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def load_metrics(options: MetricOptions | None = None, device: str | torch.devic
         UserError: A metric of one's own cannot be imported.
     """
     options = options or MetricOptions()
-    classes = [*METRICS.values(), *(find_metric(path) for path in options.own or ())]
+    classes = [*METRICS.values(), *(find_class(path, METRICS, Metric, OWN) for path in options.own or ())]
     suite, reasons = Suite([]), {}
     for key, (title, load) in NETWORKS.items():
         found = _load(title, key, getattr(options, key), load, device)
@@ -131,24 +133,3 @@ def _load(
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         return f"{title} model '{name}' could not be loaded: {first_line}"
-
-
-def find_metric(path: str) -> type[Metric]:
-    """A metric by its name, or a stranger's by its import path.
-
-    Raises:
-        UserError: There is no such metric.
-    """
-    if path in METRICS:
-        return METRICS[path]
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(METRICS)
-        raise UserError(
-            f"no metric {path!r} ({error}); give an import path such as my.module.MyMetric, or one of {known}"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, Metric)):
-        raise UserError(f"{path} is no metric; make it a subclass of nulltext.metrics.Metric")
-    return found

@@ -1,0 +1,125 @@
+"""A figure laid out in pixels from its upper left corner, on which pictures keep their pixels."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nulltext.plots.fonts import drawable, font
+
+TILE = 384  # pixels of a picture's longer side
+GAP = 16
+SMALL, NORMAL, LARGE = 18, 22, 26  # heights of text in pixels
+INK, PALE, PAPER, ACCENT, SECOND = "#1a1a1a", "#6a6a6a", "#ffffff", "#b2182b", "#2166ac"
+DPI = 100
+LINE = 1.35  # from one line to the next, in heights of text
+
+
+class Sheet:
+    """A page of pictures, text and axes.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
+        self.canvas = FigureCanvasAgg(self.figure)
+
+    def picture(self, picture: Image.Image, left: int, top: int) -> None:
+        """Draws a picture, pixel for pixel."""
+        pixels = np.asarray(picture.convert("RGB"))
+        self.figure.figimage(pixels, left, self.height - top - len(pixels), origin="upper")
+
+    def text(
+        self, text: str, left: float, top: float, size: int = NORMAL, colour: str = INK, align: str = "left"
+    ) -> None:
+        """Draws one line. Dollars and backslashes are characters like others."""
+        shown = drawable(text)
+        self.figure.text(
+            left / self.width,
+            1 - top / self.height,
+            shown,
+            color=colour,
+            fontproperties=font(shown, points(size)),
+            va="top",
+            ha=align,
+            parse_math=False,
+        )
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Any:
+        """Axes whose frame is that box."""
+        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(box)
+        axes.tick_params(labelsize=points(SMALL), colors=PALE)
+        return axes
+
+    def image(self) -> Image.Image:
+        """The page as a picture."""
+        return render(self.figure)
+
+
+def render(figure: Any) -> Image.Image:
+    """A figure as a picture."""
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+
+
+def points(pixels: float) -> float:
+    """A height of text in points."""
+    return pixels * 72 / DPI
+
+
+def enlarge(picture: Image.Image, side: int = TILE) -> Image.Image:
+    """At most ``side`` pixels on the longer side; a small picture in whole enlarged pixels, without blur."""
+    longer = max(picture.size)
+    if longer <= side // 2:
+        factor = side // longer
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    size = max(1, round(picture.width * side / longer)), max(1, round(picture.height * side / longer))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def wrap(text: str, size: int, width: float, lines: int = 3) -> list[str]:
+    """A text in lines of at most that many pixels; the last of too many ends in an ellipsis."""
+    done, rest = [""], drawable(text).split(" ")
+    while rest:
+        word = rest.pop(0)
+        longer = f"{done[-1]} {word}".strip()
+        if text_width(longer, size) <= width:
+            done[-1] = longer
+        elif done[-1]:
+            done.append("")
+            rest.insert(0, word)
+        else:  # a word longer than the line, or a language without spaces
+            end = next(n for n in range(len(word), 0, -1) if n == 1 or text_width(word[:n], size) <= width)
+            done[-1] = word[:end]
+            rest.insert(0, word[end:]) if end < len(word) else None
+        if len(done) > lines:
+            last = done[lines - 1]
+            while last and text_width(last + "…", size) > width:
+                last = last[:-1]
+            return [*done[: lines - 1], last.rstrip() + "…"]
+    return done
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: int) -> float:
+    """The width of a drawable line in pixels."""
+    width, _, _ = _renderer().get_text_width_height_descent(text, font(text, points(size)), ismath=False)
+    return width
+
+
+@lru_cache(maxsize=1)
+def _renderer() -> Any:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(1, 1, DPI)
