@@ -5,7 +5,7 @@ from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 from nulltext.models.device import DTYPES, PRECISIONS, find_device, find_precision
 from nulltext.models.edit_defaults import EditDefaults
-from nulltext.models.families import MODELS, find_family
+from nulltext.models.families import MODELS
 from nulltext.models.loading import LoadingOptions, check_model, load_model
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "LoadingOptions",
     "check_model",
     "find_device",
-    "find_family",
     "find_precision",
     "load_model",
 ]

@@ -184,6 +184,16 @@ class DiffusionModel(ABC):
             self.folder.path / self.denoiser_part
         )
 
+    @property
+    def picture_note(self) -> str | None:
+        """What to say once of a picture of the user's own, where the model may not know what it shows."""
+        if self.known_words is None:
+            return None
+        return (
+            f"{self.name} knows drawn scenes of {len(self.known_words)} words and no photographs; for a photograph "
+            "give --model.pretrained a model of photographs"
+        )
+
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of (height, width) pixels."""
         f = self.vae_scale_factor

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from nulltext.errors import UserError
+from nulltext.imports import find_class
 from nulltext.models.base import DiffusionModel
 from nulltext.models.device import DTYPES, find_device, find_precision
-from nulltext.models.families import MODELS, find_family
+from nulltext.models.families import MODELS
 from nulltext.models.folder.hub import find_folder
 from nulltext.models.folder.index import ModelFolder
 from nulltext.models.folder.parts import refuse
@@ -67,14 +68,14 @@ def check_model(
 
 def _checked(options: LoadingOptions) -> tuple[type[DiffusionModel], ModelFolder, dict[str, str | None]]:
     """The family, the folder, and the kind of weights of each part."""
-    outside = find_family(options.family) if options.family else None
+    outside = options.family and find_class(options.family, MODELS, DiffusionModel, "--model.family")
     path = find_folder(options.pretrained, options.variant, options.revision)
     folder = ModelFolder.read(path, options.pretrained)
-    family = outside or MODELS.get(folder.pipeline)
-    if family is None:
+    if not outside and folder.pipeline not in MODELS:
         raise UserError(
             f"{folder.name} is a {folder.pipeline or 'nameless pipeline'}; nulltext knows {', '.join(MODELS)}"
         )
+    family = outside or MODELS[folder.pipeline]
     family.check(folder)
     return family, folder, choose_kinds(folder, list(family.parts), options.variant)
 
