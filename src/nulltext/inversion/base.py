@@ -39,6 +39,7 @@ class State:
     null: Sequence[Tensor]  # T of (B, L, d), the null embedding of each step
     detail_noise: Tensor | None = None  # (B, C, h, w), see plain_noise
     memory: dict[str, Tensor] = field(default_factory=dict)  # what a method carries from step to step
+    warm: bool = True  # whether a step may start where the one before ended; not from given embeddings
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Inversion:
         tensors, facts = {}, {"format_version": FORMAT_VERSION}
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                tensors[name] = value.detach().float().cpu().contiguous()
+                tensors[name] = value.detach().float().cpu().contiguous().clone()  # none may share memory
             elif value is not None:
                 facts[name] = value
         metadata = {"nulltext": json.dumps(facts, sort_keys=True, default=str)}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nulltext.data.frame import Frame
 from nulltext.data.picture import Picture, picture_from
 from nulltext.inversion import name_of
 from nulltext.inversion.base import InversionMethod, Replay, State, StepRecord
@@ -60,7 +61,9 @@ def invert(
         UserError: The picture cannot be read, or nothing says what it shows.
     """
     method = method or NullText()
-    picture = picture_from(picture, prompt, size=model.default_size, multiple=model.vae_scale_factor)
+    if not isinstance(picture, Picture):
+        frame = Frame(size=model.default_size, multiple=model.size_multiple)
+        picture = picture_from(picture, frame, prompt=prompt)
     pixels = picture.pixels[None].to(model.device)
     cond = model.embed(picture.prompt, (pixels.shape[-2], pixels.shape[-1]))
     state = method.begin(model, model.encode(pixels), cond)

@@ -42,7 +42,7 @@ def invert_to_noise(
     Returns:
         The pivot (T + 1, B, C, h, w), noisiest first: ``pivot[0] = z_T``, ``pivot[T] = z_0``.
     """
-    pivot, seen = [z_0], []
+    pivot, seen = [z_0], list[Prediction]()
     for i in reversed(range(schedule.steps)):
         z = pivot[-1]
         guess = step(_extrapolate(seen, z, schedule, i), schedule.here(i)) if iterations and seen else z

@@ -78,7 +78,7 @@ class InnerLoop:
         return True
 
     def descend(self, loss: Tensor) -> bool:
-        """One step along the gradient, null <- null - eta grad, of the active pictures; False where nothing further is to be done."""
+        """One optimiser step of the active pictures, null <- null - eta grad loss; False where none should follow."""
         (gradient,) = torch.autograd.grad(loss.sum() * self.scale, self.null)
         self.norms.append((gradient / self.scale).flatten(1).norm(dim=1))
         self.overflowed = self.scale > 1 and not is_finite(gradient)

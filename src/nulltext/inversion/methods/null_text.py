@@ -105,11 +105,12 @@ class NullText(InversionMethod):
         self, model: DiffusionModel, state: State, i: int, on_inner_step: OnInnerStep | None = None
     ) -> StepRecord:
         """One timestep of Algorithm 1, which starts where the one before ended."""
-        if i and self.start < 1:
+        if i and self.start < 1 and state.warm:
             state.null[i].data.copy_(state.null[i - 1].detach())  # null_{t-1} <- null_t
         return learn(model, state, i, self.learning, self.guidance_scale, on_inner_step)
 
 
+@torch.enable_grad()
 def learn(
     model: DiffusionModel,
     state: State,
