@@ -1,6 +1,6 @@
 """Pictures as people have them: decoded, turned, cut, described; masks and metadata files beside them."""
 
-from nulltext.data.decode import MAX_PIXELS, decode, naming
+from nulltext.data.decode import MAX_PIXELS
 from nulltext.data.find import find_pictures, unique_names
 from nulltext.data.frame import Frame, Placement, parse_crop, parse_size
 from nulltext.data.masks import read_mask
@@ -16,10 +16,8 @@ __all__ = [
     "Placement",
     "Prompt",
     "Row",
-    "decode",
     "find_pictures",
     "find_prompt",
-    "naming",
     "parse_crop",
     "parse_size",
     "picture_from",

@@ -25,7 +25,7 @@ STAMPS = (
     r"\S+\.(jpe?g|png|tiff?|bmp|gif|webp|hei[cf]|psd|xcf|mp4|dng|nef|cr2|arw)",
     r"[a-z]{1,6}[_-]?\d{3,}\w*|[a-z]{2,5}_\d+\w*|[0-9a-f-]{16,}",
     # cameras and scanners
-    r"(\S+ ){0,3}digital ?(still ?)?camera( \S+)?|(\S+ )?camera",
+    r"(\S+ ){0,3}digital ?(still ?)?camera( \S+)?|(\S+ )?(camera|dsc)",
     r"(epson|canon|hp|brother|xerox|fujitsu|ricoh|plustek|mustek|umax|agfa|microtek|kyocera|konica|lexmark|nikon)\b"
     r".*\b(scan\w*|perfection|series|multifunction|mfp|image|picture)\b.*|(canoscan|camscanner|scanner)\b.*",
     # phones' scene codes (Huawei, Honor): oznor, hdrpl, rhdr, dav, cof

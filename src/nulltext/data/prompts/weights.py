@@ -6,27 +6,23 @@ MARKUP = (
     (re.compile(r"<[a-z]+:[^<>]*>", re.I), "leave it out: a prompt loads no adapter here"),
     (re.compile(r"\([^()]*:\s*-?[\d.]+\s*\)"), ""),
     (re.compile(r"\(\([^()]+\)\)|\[\[[^\[\]]+\]\]"), ""),
-    (re.compile(r"(?:\w|\))(?:\+|--)+(?=[\s,.)]|$)"), ""),
+    (re.compile(r"(?:\w{2,}|\([^()]*\))(?:\+\+|--)[+-]*(?=[\s,.)]|$)"), ""),
     (re.compile(r"\[[^\[\]|:]*\|[^\[\]]*\]|\{[^{}|]*\|[^{}]*\}"), "write one of the alternatives"),
     (re.compile(r"\[[^\[\]:]*:(?:[^\[\]:]*:)?\s*[\d.]+\s*\]"), "write one of the alternatives"),
 )
-EXPLICIT = r"<[a-z]+:[^<>]*>"
 
 
 def weights_note(prompt: str) -> str | None:
     """What to say of a prompt with ``(sheep:1.3)``, ``[a|b]`` or ``<lora:...>``, which mean nothing here; else None."""
     for pattern, advice in MARKUP:
         if found := pattern.search(prompt):
-            what = (
-                found[0]
-                if len(found[0]) > 2
-                else prompt[max(0, found.start() - 20) : found.end()].split()[-1]
-            )
-            word = plain_words(what).rstrip("+-") or "sheep"
+            word = plain_words(found[0]).rstrip("+-") or "sheep"
             advice = advice or (
                 f"write {word} alone, and make it louder or softer in an edit: --equalizer '{word}:1.3'"
             )
-            return f"the prompt's {what!r} is read letter by letter, as weights mean nothing here; {advice}"
+            return (
+                f"the prompt's {found[0]!r} is read letter by letter, as weights mean nothing here; {advice}"
+            )
     return None
 
 
@@ -35,7 +31,7 @@ def plain_words(prompt: str) -> str:
 
     ``(a:1.3)``, ``((a))`` and ``[a]`` give a; ``[a|b]`` gives a; ``[a:b:0.5]`` gives b, which most steps saw.
     """
-    text = re.sub(EXPLICIT, " ", prompt, flags=re.I)
+    text = MARKUP[0][0].sub(" ", prompt)
     text = re.sub(r"\\([()\[\]{}])", lambda m: chr(0xE000 + ord(m[1])), text)  # escaped: meant as they are
     for _ in range(20):  # from the innermost bracket outwards
         before = text
