@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +16,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from nulltext.cli import main
 from nulltext.cli.configs import find_config, find_configs
 from nulltext.cli.parser import explain
 from nulltext.errors import UserError
+from nulltext.inversion.file import Inversion
 
 ROOT = Path(__file__).parents[2]
 FIT_CONFIGS = ("nulltext.yaml", "paper.yaml", "sd15.yaml", "sd21.yaml", "sdxl.yaml")
@@ -171,7 +174,7 @@ def test_config_may_stand_before_the_verb(room, tiny_sd):
         (["fit", "--data.image", "sheep.jpg", "--model.steps", "1001"], "between 1 and 1000"),
         (["fit", "--data.image", "sheep.jpg", "--trainer.precision", "bf16-true"], "bf16-mixed"),
         (["fit", "--data.image", "sheep.jpg", "--trainer.precision", "16-true"], "16-mixed"),
-        (["fit", "--data.image", "sheep.jpg", "--ckpt_path", "last"], "no run to take up"),
+        (["fit", "--data.image", "sheep.jpg", "--ckpt_path", "last"], "no run to resume"),
         (["fit", "--data.image", "sheep.jpg", "--ckpt_path", "nix.ckpt"], "no checkpoint nix.ckpt"),
         (["fit", "--data.image", "sheep.jpg", "--ckpt_path", "sheep.jpg"], "damaged or no checkpoint"),
         (["fit", "--data.image", "sheep.jpg", "--trainer.accelerator", "abacus"], "abacus"),
@@ -240,7 +243,7 @@ def test_empty_prompt_and_guidance_1_are_allowed_and_said(room, tiny_sd, capsys)
     assert fit(tiny_sd, "--data.image", "sheep.jpg", "--data.prompt", "") == 0
     assert "nothing to guide" in capsys.readouterr().out
     assert fit(tiny_sd, "--data.image", "sheep.jpg", "--model.guidance_scale", "1", "--model.start", "0") == 0
-    assert "exactly as they start" in capsys.readouterr().out
+    assert "stay as they start" in capsys.readouterr().out
     learned = load_file("lightning_logs/version_1/sheep/inversion.safetensors")["null_embeddings"]
     assert torch.equal(learned, learned[:1].expand_as(learned))
 
@@ -304,6 +307,107 @@ def test_a_run_that_its_trainer_ends_early_says_how_to_go_on(room, tiny_sd, caps
     said = capsys.readouterr().out
     assert "--ckpt_path lightning_logs/version_0/checkpoints/last.ckpt" in said and "finished" not in said
     assert fit(tiny_sd, "--data.image", "sheep.jpg", "--trainer.fast_dev_run", "true") == 0
+
+
+def config_of(run=0):
+    return yaml.safe_load(Path(f"lightning_logs/version_{run}/config.yaml").read_text())
+
+
+def test_device_and_precision_are_short_for_the_trainers(room, tiny_sd):
+    words = ["--data.image", "sheep.jpg", "--trainer.precision", "16-mixed", "--precision", "bf16"]
+    assert fit(tiny_sd, *words, "--device", "cpu") == 0
+    config = config_of()
+    assert config["trainer"]["precision"] == "bf16-mixed" and config["trainer"]["accelerator"] == "cpu"
+    assert config["precision"] is None and config["device"] is None
+    facts = json.loads(Path("lightning_logs/version_0/sheep/metrics.json").read_text())
+    assert facts["settings"]["precision"] == "bf16-mixed"
+    Path("mine.yaml").write_text("precision: 32\ndevice: auto\n")
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--config", "mine") == 0
+    assert config_of(1)["trainer"]["precision"] == "32-true"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--device", "cuda:7"], "device cuda:7 is not available here"),
+        (["--precision", "bf16-true"], "use bf16-mixed"),
+        (["--model.method", "null_txt"], "null_txt"),
+        (["--model.method", "ddim", "--model.inner_steps", "3"], "unknown option --model.inner_steps"),
+        (["--data.size", "32,48,64"], "--data.size: Expected one of int"),
+    ],
+)
+def test_a_wrong_place_or_method_is_one_line(words, message, room, capsys):
+    assert main(["fit", "--data.image", "sheep.jpg", *words]) == 2
+    assert message in errors(capsys)
+    assert os.listdir(room) == ["sheep.jpg"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--data.size", "32,48"], ["--data.size=32,48"], ["--data.size", "[32, 48]"]]
+)
+def test_a_size_is_two_numbers_with_a_comma(words, capsys):
+    assert main(["fit", *words, "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["size"] == [32, 48]
+
+
+@pytest.mark.parametrize("method", ["ddim", "negative_prompt", "direct"])
+def test_another_method_has_its_own_options_and_leaves_its_inversion(method, room, tiny_sd, capsys):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--model.method", method) == 0
+    assert Inversion.load(Path("lightning_logs/version_0/sheep/inversion.safetensors")).method == method
+    capsys.readouterr()
+    assert main(["fit", "--config", "lightning_logs/version_0/config.yaml", "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["method"] == method
+
+
+def test_the_first_line_comes_before_the_libraries_and_names_the_model(room):
+    for words, expected in (
+        (["fit", "--data.image", "none.png", "--model.pretrained", "elsewhere"], "the model elsewhere"),
+        (["fit", "--data.image", "none.png"], "the model farmyard"),
+        (
+            ["test", "--config", "pie_bench.yaml", "--data.folder", "nix"],
+            "the model CompVis/stable-diffusion-v1-4",
+        ),
+        (["edit", "--inversion", "nix", "--prompt", "x"], "the inversion nix"),
+    ):
+        started = time.perf_counter()
+        command = [sys.executable, str(ROOT / "main.py"), *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+            assert run.stdout.readline() == f"nulltext: loading {expected}\n"
+            assert time.perf_counter() - started < 1
+            run.kill()
+
+
+def test_a_logger_whose_package_is_missing_is_one_line(room, tiny_sd, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    words = ["--data.image", "sheep.jpg", "--trainer.logger", "lightning.pytorch.loggers.WandbLogger"]
+    assert fit(tiny_sd, *words) == 2
+    assert "package that is missing" in (line := errors(capsys)) and "wandb" in line
+
+
+def test_a_trial_run_is_not_called_stopped(room, tiny_sd, capsys):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--trainer.fast_dev_run", "true") == 0
+    assert "--ckpt_path" not in capsys.readouterr().out
+
+
+def test_a_model_that_fails_to_load_leaves_no_run_folder(room, tiny_sd, tmp_path_factory, capsys):
+    broken = tmp_path_factory.mktemp("broken") / "model"
+    shutil.copytree(tiny_sd, broken)
+    weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensors[name] for name in sorted(tensors)[1:]}, weights)
+    assert fit(broken, "--data.image", "sheep.jpg") == 2
+    errors(capsys)
+    assert os.listdir(room) == ["sheep.jpg"]
+
+
+def test_the_last_line_has_the_pictures_own_prompt_quoted_for_the_shell(room, tiny_sd, capsys):
+    prompt = "a sheep's \N{SHEEP} barn"
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--data.prompt", prompt) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    words = shlex.split(last[last.index("main.py") :])
+    assert words[1:] == ["edit", "--inversion", "lightning_logs/version_0", "--prompt", prompt]
+    assert "change words of the prompt" in last
+    assert main(words[1:]) == 0
 
 
 def test_explain_speaks_the_command_lines_words():

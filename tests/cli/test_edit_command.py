@@ -1,5 +1,6 @@
 """The edit verb, from the words of a command line to files beside the inversion."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,10 +9,11 @@ from PIL import Image
 
 from nulltext.cli.edit import main
 from nulltext.cli.jobs import edits_of, find_inversion, read_edits
+from nulltext.editing import Edit
 from nulltext.editing.output import free_name, slug
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
-from nulltext.models.loading import load_model
+from nulltext.models.loading import LoadingOptions, load_model
 from nulltext.pixels import to_image
 
 SWAP = "a red hat"
@@ -172,3 +174,64 @@ def test_names_of_files(tmp_path):
     (tmp_path / "horse.png").touch()
     (tmp_path / "horse-2.json").touch()
     assert free_name(tmp_path, "horse") == "horse-3"
+
+
+def test_an_emoji_in_a_prompt_and_an_attention_word_is_an_edit_like_any_other(run):
+    prompt = "a red \N{HORSE FACE} barn"
+    assert main(["--inversion", str(run), "--prompt", prompt, "--attention", "\N{HORSE FACE}"]) == 0
+    facts = json.loads((run / "barn" / "edits" / f"{slug(prompt)}.json").read_text())
+    assert facts["prompt"] == prompt
+
+
+def test_device_and_precision_are_spelt_as_everywhere(run):
+    words = ["--inversion", str(run), "--prompt", SWAP, "--device", "cpu"]
+    assert main([*words, "--precision", "bf16", "--name", "half"]) == 0
+    assert "half.png" in names(run)
+    with pytest.raises(UserError, match="precision 'bf16-true' is not one of 32-true, bf16-mixed, 16-mixed"):
+        main([*words, "--precision", "bf16-true"])
+    with pytest.raises(UserError, match="device abacus is not available here"):
+        main([*words[:-1], "abacus"])
+
+
+def test_an_inversion_of_fp16_files_is_edited_with_them_and_a_model_that_moved_is_named(
+    run, tiny_sd, tmp_path
+):
+    from diffusers import StableDiffusionPipeline
+
+    model, inversion = tmp_path / "model", tmp_path / "barn" / "inversion.safetensors"
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd)
+    pipeline.to(torch.float16).save_pretrained(model, variant="fp16")
+    loaded = load_model(str(model), LoadingOptions(variant="fp16"))
+    made = Inversion.load(run / "barn" / "inversion.safetensors")
+    made = dataclasses.replace(
+        made,
+        model=str(model),
+        fingerprint=loaded.fingerprint,
+        variant="fp16",
+        scheduler=loaded.scheduler_config,
+    )
+    made.save(inversion)
+    words = ["--inversion", str(tmp_path / "barn"), "--prompt", SWAP]
+    assert main([*words, "--name", "first"]) == 0
+    model.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="if the model is elsewhere now, give --model FOLDER"):
+        main(words)
+    assert main([*words, "--name", "second", "--model", str(tmp_path / "moved")]) == 0
+    first, second = (tmp_path / "barn" / "edits" / f"{name}.png" for name in ("first", "second"))
+    assert Image.open(first).tobytes() == Image.open(second).tobytes()
+
+
+def test_every_option_of_an_edit_and_of_loading_is_an_option_of_the_verb(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for kind in (Edit, LoadingOptions):
+        for field in dataclasses.fields(kind):
+            if field.name not in ("pretrained", "gradient_checkpointing"):
+                assert f"--{field.name} " in text
+
+
+@pytest.mark.parametrize("none", ["none", "null", ""])
+def test_nowhere_to_blend_has_three_spellings(none):
+    (edit,), _ = edits_of({"prompt": SWAP, "local_blend": none})
+    assert edit.local_blend is None

@@ -81,7 +81,7 @@ def main(words: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"nulltext: note: {message}")
         kind = combine(
-            "EditOptions", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=_on_the_command_line
+            "Edit", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=_on_the_command_line
         )
         options: Any = read_options(kind, gather(words, *REPEATED), "main.py edit", DESCRIPTION)
         names = [field.name for field in dataclasses.fields(Edit) if field.name != "prompt"]

@@ -50,6 +50,8 @@ NOISE = (
 )
 DESCRIPTION = "Inverts a picture, or many: learns the null embeddings that make the model reproduce it."
 HELP = {
+    "device": "cpu, cuda, cuda:1, mps or auto; sets the Trainer's accelerator and devices.",
+    "precision": "32-true, bf16-mixed or 16-mixed; sets the Trainer's.",
     "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
     "seed_everything": "Seed of all random numbers; the methods of the program draw none.",
     "ckpt_path": "Resumes a stopped run: its checkpoint, its folder, or last.",
@@ -147,12 +149,8 @@ class FitCLI(LightningCLI):
         parser.add_lightning_class_args(PictureData, "data")
         parser.add_class_arguments(combine("Model", LoadingOptions, MethodChoice, self.method), "model")
         parser.add_lightning_class_args(Curves, "curves")
-        parser.add_argument(
-            "--device", type=str | None, help="cpu, cuda, cuda:1, mps or auto: --trainer's own."
-        )
-        parser.add_argument(
-            "--precision", type=str | int | None, help="32-true, bf16-mixed or 16-mixed: the same."
-        )
+        parser.add_argument("--device", type=str | None, help=HELP["device"])
+        parser.add_argument("--precision", type=str | int | None, help=HELP["precision"])
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -121,7 +122,7 @@ def find_value(words: Sequence[str], key: str) -> Any:
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for word, after in zip(words, [*words[1:], "--"], strict=True):
+    for word, after in itertools.pairwise([*words, "--"]):
         option, equals, value = word.partition("=")
         if equals:
             yield option, value
