@@ -30,71 +30,57 @@ class DiffusionModel(ABC):
 
     Load one with ``DiffusionModel.from_pretrained``. The network's weights live in the half type that the precision
     names; the VAE and the text encoders stay fp32, and so does everything that goes in and comes out.
-
-    Attributes:
-        name: The model as the user gave it: ``farmyard``, a folder, or a hub id.
-        revision: The hub's version that was asked for.
-        variant: The kind of weight files that the network was read from, such as ``fp16``; None for the plain one.
-        family: The import path of a family from outside the package.
-        fingerprint: A sha256 of the network's weights.
-        scheduler_config: The scheduler's config.
-        vae_scale_factor: Pixels per latent position, on each side.
-        latent_channels: C.
-        default_size: The side of the pictures that it was trained on, in pixels.
-        tokenizer: Its tokenizer, which knows offsets.
-        max_length: L, the tokens that it reads of a prompt.
-        edit_defaults: What suits its edits.
-        known_words: Its whole vocabulary, for a model that says so.
-        forwards: Evaluations of the network so far, one per latent.
-        backwards: Gradients through it so far, one per latent.
     """
 
-    pipeline: ClassVar[str]
-    """The diffusers class that the family adapts, such as ``StableDiffusionPipeline``."""
-    parts: ClassVar[Mapping[str, Sequence[str]]]
-    """The parts that it needs and the classes that each may be of."""
+    # Said by the family's class
+    pipeline: ClassVar[str]  # the diffusers class that the family adapts, such as StableDiffusionPipeline
+    parts: ClassVar[Mapping[str, Sequence[str]]]  # its parts, and the classes that each may be of
     denoiser_part: ClassVar[str] = "unet"
     text_parts: ClassVar[Sequence[str]] = ("text_encoder",)
 
+    # Set by the family's __init__
+    kind: str  # what the network predicts: epsilon, v_prediction or flow
+    default_size: int  # side of the pictures that it was trained on, in pixels
+    embedding_shape: tuple[int, int]  # (L, d) of one learnable null embedding
+    network_width: int  # channels of the network's first feature map, for estimates of memory
+
     def __init__(self, pipe: Any, folder: ModelFolder, variant: str | None = None) -> None:
-        self.pipe, self.folder, self.name = pipe, folder, folder.name
-        self.variant: str | None = variant
-        self.revision: str | None = None
-        self.family: str | None = None
+        self.pipe, self.folder = pipe, folder
+        self.name = folder.name  # as the user gave it: farmyard, a folder, or a hub id
+        self.variant: str | None = variant  # which weight files were read; None: the plain ones
+        self.revision: str | None = None  # the version of a hub model, where one was named
+        self.family: str | None = None  # the import path of a family from outside the package
         self.denoiser: Any = getattr(pipe, self.denoiser_part)
         self.vae, self.tokenizer = pipe.vae, pipe.tokenizer
         self.fingerprint = fingerprint(kinds_of(folder.path / self.denoiser_part).get(variant, []))
         self.scheduler_config: dict[str, Any] = dict(pipe.scheduler.config)
         self.vae_scale_factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.size_multiple = self.vae_scale_factor  # the sides of its pictures are multiples of it, in pixels
         self.latent_channels: int = self.vae.config.latent_channels
-        self.max_length: int = self.tokenizer.model_max_length
+        self.max_length: int = self.tokenizer.model_max_length  # L, the tokens that it reads of a prompt
         self.edit_defaults = EditDefaults.read(folder.path)
-        self.known_words = known_words(folder.path)
+        self.known_words = known_words(folder.path)  # its whole vocabulary, where it says so
         self.offload = False
-        self.forwards = 0
-        self.backwards = 0
+        self.forwards = 0  # evaluations of the network so far, one per latent
+        self.backwards = 0  # gradients through it so far, one per latent
         self._notes = PromptNotes(self.name, self.tokenizer, self.known_words)
 
-    @classmethod
+    @staticmethod
     def from_pretrained(
-        cls,
         pretrained: str = "farmyard",
         *,
         precision: str = "32-true",
         device: str | torch.device = "cpu",
         **options: Any,
     ) -> DiffusionModel:
-        """Loads a model from the shipped farmyard, a local diffusers folder, or a hub id.
+        """Loads a model; see ``load_model``.
 
         Args:
             pretrained: ``farmyard``, a folder in the layout of ``save_pretrained``, or a hub id such as
                 ``stable-diffusion-v1-5/stable-diffusion-v1-5``.
-            precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``: the type of the network's weights and arithmetic.
-            device: Where the model lives: ``cpu``, ``cuda``, ``mps``, or ``auto``.
+            precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+            device: ``cpu``, ``cuda``, ``mps``, or ``auto``.
             **options: The fields of ``LoadingOptions``, such as ``variant="fp16"`` or ``offload=True``.
-
-        Raises:
-            UserError: No such model, a part missing, pickle-only weights, an unknown family or precision.
         """
         from nulltext.models.loading import LoadingOptions, load_model
 
@@ -102,43 +88,12 @@ class DiffusionModel(ABC):
 
     @classmethod
     def check(cls, folder: ModelFolder) -> None:
-        """Checks a folder before its weights load; a family adds what its method needs.
-
-        Raises:
-            UserError: A part is missing or of a kind that the family does not know.
-        """
+        """Checks a folder before its weights load, with one ``UserError``; a family adds what its network needs."""
         check_parts(folder, cls.parts)
-
-    # What a family answers
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What the network predicts: ``epsilon``, ``v_prediction`` or ``flow``."""
-
-    @property
-    @abstractmethod
-    def default_size(self) -> int:
-        """The side of the pictures that it was trained on, in pixels."""
-
-    @property
-    @abstractmethod
-    def embedding_shape(self) -> tuple[int, int]:
-        """(L, d) of one learnable null embedding."""
-
-    @property
-    @abstractmethod
-    def network_width(self) -> int:
-        """Channels of the network's first feature map, for estimates of memory."""
 
     @abstractmethod
     def schedule(self, steps: int, size: tuple[int, int] | None = None) -> Schedule:
-        """The schedule with T = steps.
-
-        Args:
-            steps: T.
-            size: (height, width) of the picture in pixels, on which the levels of some flows depend.
-        """
+        """The schedule of T steps; that of some flows depends on the picture's (height, width) in pixels."""
 
     @abstractmethod
     def _embed(self, prompts: list[str], size: tuple[int, int]) -> Conditioning:
@@ -147,13 +102,6 @@ class DiffusionModel(ABC):
     @abstractmethod
     def network(self, z: Tensor, t: Tensor | int, text: Conditioning) -> Tensor:
         """The network's own output (B, C, h, w) at latents z (B, C, h, w) and timestep t under a text."""
-
-    # What all families share
-
-    @property
-    def size_multiple(self) -> int:
-        """The sides of its pictures are multiples of it, in pixels."""
-        return self.vae_scale_factor
 
     @property
     def device(self) -> torch.device:
@@ -180,9 +128,8 @@ class DiffusionModel(ABC):
 
     def matches(self, fingerprint: str) -> bool:
         """Whether a fingerprint is of this model's weights, in any of the kinds that its folder holds."""
-        return fingerprint == self.fingerprint or fingerprint in all_fingerprints(
-            self.folder.path / self.denoiser_part
-        )
+        part = self.folder.path / self.denoiser_part
+        return fingerprint == self.fingerprint or fingerprint in all_fingerprints(part)
 
     @property
     def picture_note(self) -> str | None:
@@ -203,12 +150,8 @@ class DiffusionModel(ABC):
     def embed(self, prompts: str | Sequence[str], size: tuple[int, int] | None = None) -> Conditioning:
         """Prompts to conditionings, one row each; the empty prompt is the null text.
 
-        Args:
-            prompts: One prompt or several.
-            size: (height, width) of the picture in pixels, which some families are told; the model's own by default.
-
-        Warns:
-            Where a prompt is longer than the text encoder reads, and where it has words that the model does not know.
+        Some families are told the picture's (height, width) in pixels; the model's own by default. Warns of what the
+        model does not read of a prompt, see ``PromptNotes``.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         self._notes.warn(prompts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from nulltext.errors import UserError
 
 EDITING = "editing.json"
 """A file that may lie in a model's folder: the fields of ``EditDefaults``."""
+MOST = (sys.float_info.max, 1, 1000)  # of each field; the least is 0
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,12 @@ class EditDefaults:
             given = json.loads(path.read_text(encoding="utf-8"))
             says = cls(**given)
             says = cls(float(says.masked_guidance), float(says.masked_windows), int(says.detail_steps))
+            numbers = (says.masked_guidance, says.masked_windows, says.detail_steps)
+            if given and all(0 <= x <= most for x, most in zip(numbers, MOST, strict=True)):
+                return says
         except (OSError, ValueError, TypeError, OverflowError):
-            given, says = {}, cls()
-        in_range = (
-            0 <= says.masked_guidance < math.inf
-            and 0 <= says.detail_steps <= 1000
-            and 0 <= says.masked_windows <= 1
+            pass
+        raise UserError(
+            f'{path} must hold {{"masked_guidance": 1.5, "masked_windows": 0.4, "detail_steps": 10}}, '
+            "a number from 0, one up to 1 and one up to 1000, or some of them; or remove it"
         )
-        if not given or not in_range:
-            raise UserError(
-                f'{path} must hold {{"masked_guidance": 1.5, "masked_windows": 0.4, "detail_steps": 10}}, '
-                "a number from 0, one up to 1 and one up to 1000, or some of them; or remove it"
-            )
-        return says

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nulltext.models.base import DiffusionModel
 from nulltext.models.device import DTYPES, find_device, find_precision
 from nulltext.models.families import MODELS
 from nulltext.models.folder.hub import find_folder
-from nulltext.models.folder.index import ModelFolder
+from nulltext.models.folder.index import ModelFolder, first_line
 from nulltext.models.folder.parts import refuse
 from nulltext.models.folder.weights import choose_kinds, load_part, quiet_libraries
 from nulltext.models.shipped import SHIPPED
@@ -46,18 +47,15 @@ class LoadingOptions:
 
 
 def check_model(
-    pretrained: str,
-    variant: str | None = None,
-    revision: str | None = None,
-    family: str | None = None,
+    pretrained: str, variant: str | None = None, revision: str | None = None, family: str | None = None
 ) -> Path:
     """The folder of a model, checked as far as can be without loading its weights.
 
     Args:
         pretrained: ``farmyard``, a folder, or a hub id (which is downloaded to the hub's cache).
-        variant: Which weight files are wanted, such as ``fp16``.
-        revision: Which version of a hub model.
-        family: The import path of a family from outside.
+        variant: See ``LoadingOptions``, as for the others.
+        revision: See there.
+        family: See there.
 
     Raises:
         UserError: No such model, a part missing or of another kind, pickle-only weights, an unknown family, or a
@@ -68,14 +66,14 @@ def check_model(
 
 def _checked(options: LoadingOptions) -> tuple[type[DiffusionModel], ModelFolder, dict[str, str | None]]:
     """The family, the folder, and the kind of weights of each part."""
-    outside = options.family and find_class(options.family, MODELS, DiffusionModel, "--model.family")
     path = find_folder(options.pretrained, options.variant, options.revision)
     folder = ModelFolder.read(path, options.pretrained)
-    if not outside and folder.pipeline not in MODELS:
+    name = options.family or folder.pipeline
+    if not options.family and name not in MODELS:
         raise UserError(
-            f"{folder.name} is a {folder.pipeline or 'nameless pipeline'}; nulltext knows {', '.join(MODELS)}"
+            f"{folder.name} is a {name or 'nameless pipeline'}; nulltext knows {', '.join(MODELS)}"
         )
-    family = outside or MODELS[folder.pipeline]
+    family = find_class(name, MODELS, DiffusionModel, "--model.family")  # type: ignore[type-abstract]
     family.check(folder)
     return family, folder, choose_kinds(folder, list(family.parts), options.variant)
 
@@ -98,9 +96,8 @@ def load_model(
     Raises:
         UserError: As ``check_model``; or a device, a precision, or weights that cannot be used.
     """
-    options = LoadingOptions() if options is None else options
     dtype, place = DTYPES[find_precision(precision)], find_device(device)
-    options = LoadingOptions(**{**vars(options), "pretrained": pretrained})
+    options = replace(options or LoadingOptions(), pretrained=pretrained)
     family, folder, kinds = _checked(options)
     model = family(_load_pipeline(family, folder, kinds, dtype), folder, kinds[family.denoiser_part])
     model.revision, model.family, model.offload = options.revision, options.family, options.offload
@@ -115,25 +112,21 @@ def load_model(
 
 
 def _load_pipeline(
-    family: type[DiffusionModel],
-    folder: ModelFolder,
-    kinds: dict[str, str | None],
-    dtype: torch.dtype,
+    family: type[DiffusionModel], folder: ModelFolder, kinds: Mapping[str, str | None], dtype: torch.dtype
 ) -> Any:
     """The diffusers pipeline of a family, with the parts that the family needs and no others."""
     import diffusers
 
     with quiet_libraries():
         pipeline = getattr(diffusers, family.pipeline)
+    dtypes = {family.denoiser_part: dtype}
     parts = {
-        part: load_part(
-            folder, part, kinds.get(part), dtype if part == family.denoiser_part else torch.float32
-        )
+        part: load_part(folder, part, kinds.get(part), dtypes.get(part, torch.float32))
         for part in family.parts
     }
-    for name, tokenizer in parts.items():
-        if name.startswith("tokenizer"):
-            _bound_length(tokenizer, folder, name.replace("tokenizer", "text_encoder"))
+    for part in parts:
+        if part.startswith("tokenizer"):
+            _bound_length(parts[part], folder.config(part.replace("tokenizer", "text_encoder")))
     expected, optional = pipeline._get_signature_keys(pipeline)
     absent = {part: None for part in expected if part not in parts}
     options = {key: value for key, value in folder.options().items() if key in optional}
@@ -142,10 +135,10 @@ def _load_pipeline(
     try:
         return pipeline(**parts, **absent, **options)
     except (TypeError, ValueError) as error:
-        raise refuse(folder, f"cannot be assembled ({str(error).splitlines()[0]})") from None
+        raise refuse(folder, f"cannot be assembled ({first_line(error)})") from None
 
 
-def _bound_length(tokenizer: Any, folder: ModelFolder, encoder: str) -> None:
-    """A tokenizer that does not say its length, or a longer one than its encoder reads, has the encoder's."""
-    longest = folder.config(encoder).get("max_position_embeddings", 77)
+def _bound_length(tokenizer: Any, encoder: Mapping[str, Any]) -> None:
+    """A tokenizer that says no length, or a longer one than its encoder reads, takes the encoder's."""
+    longest = encoder.get("max_position_embeddings", 77)
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)

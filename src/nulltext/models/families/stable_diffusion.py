@@ -33,32 +33,20 @@ class StableDiffusion(DiffusionModel):
     }
     addition: ClassVar[str | None] = None  # the UNet's addition_embed_type
 
+    def __init__(self, pipe: Any, folder: ModelFolder, variant: str | None = None) -> None:
+        super().__init__(pipe, folder, variant)
+        config = self.denoiser.config
+        self.kind = str(self.scheduler_config.get("prediction_type", "epsilon"))
+        self.default_size = (square_side(config.sample_size) or 64) * self.vae_scale_factor
+        self.embedding_shape = (self.max_length, config.cross_attention_dim)
+        self.network_width = config.block_out_channels[0]
+
     @classmethod
     def check(cls, folder: ModelFolder) -> None:
         """Checks that its UNet and its scheduler are of a plain diffusion model."""
         super().check(folder)
         check_diffusion_scheduler(folder)
         check_unet(folder, cls.addition, cls.text_parts)
-
-    @property
-    def kind(self) -> str:
-        """``epsilon`` or ``v_prediction``."""
-        return str(self.scheduler_config.get("prediction_type", "epsilon"))
-
-    @property
-    def default_size(self) -> int:
-        """The UNet's sample size in pixels."""
-        return (square_side(self.denoiser.config.sample_size) or 64) * self.vae_scale_factor
-
-    @property
-    def embedding_shape(self) -> tuple[int, int]:
-        """(L, d) of the token embeddings."""
-        return self.max_length, self.denoiser.config.cross_attention_dim
-
-    @property
-    def network_width(self) -> int:
-        """Channels of the UNet's first block."""
-        return self.denoiser.config.block_out_channels[0]
 
     def schedule(self, steps: int, size: tuple[int, int] | None = None) -> Schedule:
         """The DDIM schedule of the scheduler's config, whatever the size."""

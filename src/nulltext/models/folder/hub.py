@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from nulltext.errors import UserError
+from nulltext.models.folder.index import first_line
 from nulltext.models.shipped import SHIPPED, check_shipped
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -21,12 +22,7 @@ NO_HUB = {
 
 
 def find_folder(pretrained: str, variant: str | None = None, revision: str | None = None) -> Path:
-    """The folder of a model. An existing path is never looked up on the hub.
-
-    Args:
-        pretrained: ``farmyard``, a folder, or a hub id (downloaded to the hub's cache).
-        variant: Which weight files to download, such as ``fp16``.
-        revision: Which version of a hub model: a branch, a tag, or a commit.
+    """The folder of a model, downloaded to the hub's cache where it is a hub id; an existing path never is.
 
     Raises:
         UserError: No such model, or a single checkpoint file.
@@ -85,25 +81,22 @@ def _download(pretrained: str, variant: str | None, revision: str | None) -> Pat
 
 def _about_hub(pretrained: str, error: BaseException) -> str:
     """Why the hub gives no such model, and what to type."""
-    causes: list[BaseException] = []
+    names: set[str] = set()
     cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
+    while cause is not None:
+        names |= {kind.__name__ for kind in type(cause).__mro__}
         cause = cause.__cause__ or cause.__context__
-    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
-    where = f"there is no folder {pretrained} here"
-    get = f"hf download {pretrained} --local-dir FOLDER"
+    where = f"there is no folder {pretrained} here, and the hub"
     if "GatedRepoError" in names:
-        return f"{where}, and the hub's model of that name is gated; accept its terms on its page, then: hf auth login"
+        return f"{where}'s model of that name is gated; accept its terms on its page, then: hf auth login"
     if "RepositoryNotFoundError" in names:
         return (
-            f"{where}, and the hub has no model of that name; check --model.pretrained (a private one needs: hf auth "
-            "login)"
+            f"{where} has none of that name; check --model.pretrained (a private model needs: hf auth login)"
         )
     if NO_HUB & names:
-        return f"{where}, and the hub cannot be reached; where it can, run {get}, and give --model.pretrained FOLDER"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        get = f"hf download {pretrained} --local-dir FOLDER"
+        return f"{where} cannot be reached; where it can, run {get}, and give --model.pretrained FOLDER"
     return (
-        f"{pretrained} is neither a folder nor a model that the hub gives: {reason}; check --model.pretrained, "
-        "--model.variant and --model.revision"
+        f"{where} does not give it ({first_line(error)}); check --model.pretrained, --model.variant and "
+        "--model.revision"
     )

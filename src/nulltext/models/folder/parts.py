@@ -1,4 +1,7 @@
-"""What the method needs of each part of a model: its class and its config, checked before weights load."""
+"""What the method needs of each part of a model: its class and its config, checked before weights load.
+
+Every check raises one ``UserError`` that names the model, what it has, and what to take instead.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,7 @@ def refuse(folder: ModelFolder, reason: str) -> UserError:
 
 
 def check_parts(folder: ModelFolder, wanted: Mapping[str, Sequence[str]]) -> None:
-    """Checks that each part is there and of a class that the family knows.
-
-    Args:
-        folder: The model.
-        wanted: The classes that may serve, by part; ``ANY_CLASS`` for all.
-
-    Raises:
-        UserError: A part is null, missing, of another class, or brings its own code.
-    """
+    """Checks that each part is there, of one of the classes that may serve (``ANY_CLASS``: all), and no own code."""
     for part, classes in wanted.items():
         entry = folder.part(part)
         if entry is None:
@@ -55,11 +50,7 @@ def check_parts(folder: ModelFolder, wanted: Mapping[str, Sequence[str]]) -> Non
 
 
 def check_diffusion_scheduler(folder: ModelFolder) -> None:
-    """Checks that the scheduler's config has the betas of a diffusion process.
-
-    Raises:
-        UserError: A scheduler of EDM or of a flow, or another prediction than of the noise or of v.
-    """
+    """Refuses schedulers of EDM and of flows, which have no betas, and predictions of neither the noise nor v."""
     config = folder.config("scheduler")
     name = str(config.get("_class_name", (folder.part("scheduler") or ("", "its scheduler"))[1]))
     if not {"beta_start", "beta_schedule", "trained_betas"} & config.keys():
@@ -73,15 +64,12 @@ def check_diffusion_scheduler(folder: ModelFolder) -> None:
 
 
 def check_unet(folder: ModelFolder, addition: str | None, text_encoders: Sequence[str]) -> None:
-    """Checks that the UNet takes latents, a timestep, a text, and nothing else that is not known.
+    """Checks that the UNet has no other inputs, and that its sizes fit the other parts.
 
     Args:
         folder: The model.
-        addition: Its ``addition_embed_type``.
-        text_encoders: The encoders whose hidden states, side by side, it attends to.
-
-    Raises:
-        UserError: It takes other inputs, or its sizes do not fit the other parts.
+        addition: The ``addition_embed_type`` of the family.
+        text_encoders: The encoders whose hidden states, side by side, the UNet attends to.
     """
     unet, vae = folder.config("unet"), folder.config("vae")
     for key, reason in REFUSED_INPUTS.items():

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from nulltext.errors import UserError
-from nulltext.models.folder.index import ModelFolder
+from nulltext.models.folder.index import ModelFolder, first_line
 from nulltext.models.folder.parts import refuse
 
 NAME = re.compile(
@@ -23,9 +23,6 @@ NAME = re.compile(
 )
 """A weight file: plain, of a variant, or a shard of either (the variant after the shard in older files)."""
 WEIGHTLESS = ("scheduler", "tokenizer")
-HARMLESS = re.compile(
-    r"position_ids$|text_projection|logit_scale"
-)  # may lie unused beside a text encoder's weights
 
 
 def kinds_of(part: Path) -> dict[str | None, list[Path]]:
@@ -101,8 +98,9 @@ def load_part(folder: ModelFolder, part: str, kind: str | None, dtype: torch.dty
     except MemoryError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise refuse(folder, f"cannot be loaded: its {part} ({reason}); download it again") from None
+        raise refuse(
+            folder, f"cannot be loaded: its {part} ({first_line(error)}); download it again"
+        ) from None
     if not weighty:
         return loaded
     model, info = loaded
@@ -112,7 +110,7 @@ def load_part(folder: ModelFolder, part: str, kind: str | None, dtype: torch.dty
 
 def _check_filled(folder: ModelFolder, part: str, info: Mapping[str, Any]) -> None:
     missing = sorted(map(str, info.get("missing_keys", ())))
-    unused = sorted(key for key in map(str, info.get("unexpected_keys", ())) if not HARMLESS.search(key))
+    unused = sorted(map(str, info.get("unexpected_keys", ())))
     if any("lora" in key.lower() or "base_layer" in key for key in unused):
         raise refuse(
             folder,
@@ -125,17 +123,11 @@ def _check_filled(folder: ModelFolder, part: str, info: Mapping[str, Any]) -> No
             f"lacks {len(missing)} parameters of its {part}, such as {missing[0]}, which would stay random; "
             "download or convert it again",
         )
-    if unused and not part.startswith("text_encoder"):
+    if unused and not part.startswith("text_encoder"):  # layers that an encoder does not use do no harm
         raise refuse(
             folder,
             f"holds {len(unused)} parameters in its {part} that its config does not name, such as {unused[0]}; "
             "weights and config are of different models",
-        )
-    if unused:
-        warnings.warn(
-            f"the model {folder.name} holds {len(unused)} parameters in its {part} that are not used, such as "
-            f"{unused[0]}",
-            stacklevel=2,
         )
 
 
