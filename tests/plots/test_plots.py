@@ -140,6 +140,10 @@ def test_a_box_plot_has_a_panel_for_each_score():
     one = plots.box_plot("羊", {"SSIM": values})
     four = plots.box_plot("", {f"score {k}": values for k in range(4)})
     assert four.width > 2 * one.width and four.height > 1.8 * one.height
+    short = plots.box_plot("", {"SSIM": {"a": [1.0], "b": [2.0]}})
+    long = plots.box_plot("", {"SSIM": {"negative_prompt plain": [1.0], "b": [2.0]}})
+    dark = [(np.asarray(page)[-120:, : page.width // 2] < 100).all(-1).sum() for page in (short, long)]
+    assert dark[0] + 100 < dark[1]  # the label under a box is there
 
 
 # ------------------------------------------------------------------------------------------------ words

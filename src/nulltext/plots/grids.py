@@ -117,8 +117,11 @@ def box_plot(title: str, panels: Mapping[str, Mapping[str, Sequence[float]]]) ->
         axes.grid(axis="y", alpha=0.3)
         axes.set_title("").update(_said(heading, 12))
         axes.tick_params(axis="x", labelrotation=90)
-        for label, name in zip(axes.set_xticklabels([""] * len(values)), values, strict=True):
-            label.update(_said(name, 11))
+        said = [_said(name, 11) for name in values]
+        for label, properties in zip(
+            axes.set_xticklabels([each["text"] for each in said]), said, strict=True
+        ):
+            label.update(properties)
     return render(figure)
 
 
