@@ -163,6 +163,20 @@ def test_what_old_text_encoders_hold_beside_their_weights_does_no_harm(folder: P
     assert torch.equal(model.embed(PROMPT).sequence, _load(tiny_sd).embed(PROMPT).sequence)
 
 
+def test_the_names_that_old_vaes_give_their_attention_are_understood(folder: Path, tiny_sd: Path) -> None:
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+
+    def rename(weights: dict[str, torch.Tensor]) -> None:
+        for name in list(weights):
+            for new, before in old.items():
+                if "attentions" in name and new in name:
+                    weights[name.replace(new, before)] = weights.pop(name)
+
+    _change_weights(folder / "vae/diffusion_pytorch_model.safetensors", rename)
+    z = torch.randn(1, 4, 16, 16)
+    assert torch.equal(_load(folder).decode(z), _load(tiny_sd).decode(z))
+
+
 # ----------------------------------------------------------------------------------------------------- parts' kinds
 
 

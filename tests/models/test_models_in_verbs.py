@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nulltext.cli import main
-from nulltext.inversion import Inversion
+from nulltext.inversion.file import Inversion
 from nulltext.models import shipped
 
 SHEEP = str(Path(__file__).parents[2] / "sheep.jpg")
