@@ -100,27 +100,29 @@ def box_plot(title: str, panels: Mapping[str, Mapping[str, Sequence[float]]]) ->
 
     Args:
         title: The line above.
-        panels: By the score's heading, by the label of a box, the values without NaN.
+        panels: By the score's heading, by the label of a box, the values without NaN; all panels have the same boxes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     across, down = min(PANELS, len(panels)), -(-len(panels) // PANELS)
     boxes = max(len(panel) for panel in panels.values())
-    size = (across * max(4.0, 0.4 * boxes + 1), 5.2 * down)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure = Figure(
+        figsize=(4.2 * across + 1, (0.32 * boxes + 1) * down + 0.4), dpi=DPI, layout="constrained"
+    )
     FigureCanvasAgg(figure)
     figure.suptitle("").update(_said(title, 14))
-    for number, (heading, values) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(down, across, number)
-        axes.boxplot(list(values.values()), showmeans=True)
-        axes.grid(axis="y", alpha=0.3)
+    for number, (heading, values) in enumerate(panels.items()):
+        axes = figure.add_subplot(down, across, number + 1)
+        axes.boxplot(list(values.values()), orientation="horizontal", showmeans=True)
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.3)
         axes.set_title("").update(_said(heading, 12))
-        axes.tick_params(axis="x", labelrotation=90)
-        said = [_said(name, 11) for name in values]
-        for label, properties in zip(
-            axes.set_xticklabels([each["text"] for each in said]), said, strict=True
-        ):
+        said = [
+            _said("" if number % across else name, 11) for name in values
+        ]  # at the left of a row of panels
+        labels = axes.set_yticklabels([each["text"] for each in said])
+        for label, properties in zip(labels, said, strict=True):
             label.update(properties)
     return render(figure)
 
