@@ -70,7 +70,6 @@ def test_a_prompt_with_emoji_and_what_else_yaml_might_read_as_its_own(capsys):
         "123",
         "{a}",
         "- a sheep",
-        "# 1 sheep",
         "a 'sheep'",
     ):
         assert main(["fit", "--data.prompt", prompt, "--print_config"]) == 0

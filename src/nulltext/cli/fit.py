@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import warnings
 from dataclasses import dataclass
@@ -188,10 +189,12 @@ class FitCLI(LightningCLI):
         """Makes the data, the module and the trainer of their options."""
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
-        except ImportError as error:  # a logger's or a callback's
+        except (ImportError, ValueError) as error:  # of a logger's or a callback's class
+            missing = re.search(r"(?:Requirement|No module named) '([\w-]+)", str(error))
+            if missing is None:
+                raise
             raise UserError(
-                f"a class of --trainer needs a package that is missing: {' '.join(str(error).split())[:200]}; "
-                "install it, or leave the class out"
+                f"a class of --trainer needs a package that is missing: pip install {missing[1]}, or leave it out"
             ) from error
         fit = self.config_init.fit
         self.datamodule = fit.data
