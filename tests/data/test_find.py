@@ -112,6 +112,7 @@ def test_metadata_rows_may_not_climb_out_of_their_folder(tmp_path):
         json.dumps(["a.png"]),
         "{",
         json.dumps({"file_name": "C:\\pictures\\a.png", "prompt": "x"}),
+        json.dumps({"file_name": "\ud800.png", "prompt": "half a character"}),
         json.dumps({"file_name": "a.png", "mask_file_name": "sub/../../secret.png"}),
         json.dumps({"file_name": "link.png", "prompt": "what a person linked in is theirs"}),
         json.dumps({"file_name": "linked/../b.png", "prompt": "dots are the name's, not the link's"}),
@@ -123,7 +124,7 @@ def test_metadata_rows_may_not_climb_out_of_their_folder(tmp_path):
         (folder / "a.png", "a", "b", "c")
     ]
     assert [row.path for row in rows[1:]] == [folder / "link.png", folder / "b.png", folder / "c.png"]
-    assert [place for place, _ in problems] == [f"metadata.jsonl:{n}" for n in range(2, 12)]
+    assert [place for place, _ in problems] == [f"metadata.jsonl:{n}" for n in range(2, 13)]
     assert sum("leaves the folder" in reason for _, reason in problems) == 6
 
 

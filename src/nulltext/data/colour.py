@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from nulltext.data.decode import quiet
+
 ORIENTATION = 0x0112  # EXIF tag
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 """Pillow's mode for each colour space of an ICC profile."""
 
 
+@quiet()
 def orientation(image: Image.Image) -> int:
     """How the camera was held, as EXIF counts it: 1 upright, 5 to 8 on its side; 1 where EXIF is damaged."""
     try:
@@ -21,6 +24,7 @@ def orientation(image: Image.Image) -> int:
     return int(turn) if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
+@quiet()
 def turned(image: Image.Image) -> Image.Image:
     """The image rotated and mirrored as its EXIF says."""
     try:

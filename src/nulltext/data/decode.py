@@ -95,9 +95,8 @@ def open_bounded(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         try:
             image.load()
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
-            raise UserError(
-                f"is damaged and cannot be decoded ({_brief(error)}); give a whole copy"
-            ) from error
+            why = str(error).strip().partition("\n")[0][:100] or type(error).__name__
+            raise UserError(f"is damaged and cannot be decoded ({why}); give a whole copy") from error
     return image
 
 
@@ -116,6 +115,14 @@ def jpeg_scans(content: bytes, most: int) -> int:
         scans += kind == 0xDA  # start of scan
         place += int.from_bytes(content[place : place + 2], "big")
     return scans
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Pillow's warnings are not shown: of a damaged file they say what nobody can act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
@@ -191,17 +198,10 @@ def _heif() -> bool:
 
 @contextmanager
 def _bounded(max_pixels: int) -> Iterator[None]:
-    """Pillow's own bound set to ours for a while; its warnings would only repeat our errors."""
+    """Pillow's own bound set to ours for a while."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-def _brief(error: Exception) -> str:
-    """The first line of an exception, short enough for one line of ours."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:100] if lines else type(error).__name__

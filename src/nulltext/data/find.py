@@ -143,12 +143,11 @@ def _patterns(path: Path) -> list[str]:
         folder = on_disk(folder / part)
         parts.append(glob.escape(folder.name) if os.path.lexists(folder) else part)
     written = os.path.join(path.anchor, *parts)
-    literal = os.path.join(path.anchor, *parts[:-1], re.sub(r"\[(?!\[\])", "[[]", parts[-1]))
     every = os.path.join(
         path.anchor, *(re.sub(r"\[", "[[]", part) for part in path.parts[bool(path.anchor) :])
     )
-    spelt = [unicodedata.normalize(form, p) for form in ("NFC", "NFD") for p in (written, literal, every)]
-    return list(dict.fromkeys([written, literal, every, *spelt]))
+    spelt = [unicodedata.normalize(form, p) for form in ("NFC", "NFD") for p in (written, every)]
+    return list(dict.fromkeys([written, every, *spelt]))
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -12,6 +12,9 @@ from nulltext.data.decode import decode, naming
 from nulltext.data.frame import Placement
 from nulltext.errors import UserError
 
+NEARLY = 8 / 255
+"""What JPEG leaves of black and of white: so close to an end counts as the end."""
+
 PAINT = "paint white where the edit may act, black elsewhere"
 TURNS = {  # EXIF orientation -> what brings the file's pixels upright
     5: Image.Transpose.TRANSPOSE,
@@ -25,8 +28,8 @@ def read_mask(source: Path | str | bytes, placement: Placement | None, size: tup
     """A mask from a picture file: white where the edit may act, gray for a soft edge.
 
     It may be painted over the whole photo (or a smaller copy of it), upright or as the camera stored it, or over the
-    piece that the model sees. Transparent counts as black. A mask of two values, such as labels 0 and 1, is black and
-    white whatever they are.
+    piece that the model sees. Transparent counts as black. Where there is black and one other value, as in labels of
+    0 and 1, that one is white.
 
     Args:
         source: The file, or the bytes of one.
@@ -71,6 +74,8 @@ def mask_values(image: Image.Image) -> Image.Image:
         values /= top
     elif top < 0.5:
         raise UserError(f"has {top * 255:.3g} of 255 as its brightest value, nearly black; {PAINT}")
+    values[values < NEARLY] = 0
+    values[values > 1 - NEARLY] = 1
     return Image.fromarray(values)
 
 

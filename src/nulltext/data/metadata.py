@@ -126,6 +126,8 @@ def _text(record: dict[str, Any], key: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise UserError(f"{key} must be text, not {type(value).__name__}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"{key} {value[:60]!a} holds half a character; write the whole one")
     return value
 
 

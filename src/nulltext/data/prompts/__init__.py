@@ -74,8 +74,8 @@ def no_prompt(path: Path | None, passed: str = "") -> str:
 
 def _text_beside(path: Path) -> Prompt | None:
     """The first text beside a picture that says something: sheep.txt, sheep.jpg.txt or sheep.caption for sheep.jpg."""
-    for text in (path.with_suffix(".txt"), path.with_name(f"{path.name}.txt"), path.with_suffix(".caption")):
-        text = on_disk(text)
+    for name in (f"{path.stem}.txt", f"{path.name}.txt", f"{path.stem}.caption", f"{path.stem}.TXT"):
+        text = on_disk(path.with_name(name))
         if not text.is_file():
             continue
         most = 8 * MAX_PROMPT_CHARACTERS

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, PngImagePlugin
 
+from nulltext.data.decode import quiet
 from nulltext.data.prompts.stamps import is_stamp
 from nulltext.data.prompts.weights import plain_words
 from nulltext.data.text import undeclared_text
@@ -29,6 +30,7 @@ class Prompt(NamedTuple):
     source: str
 
 
+@quiet()
 def described(image: Image.Image) -> tuple[Prompt | None, str]:
     """The description a picture carries, and what was there but is none, for a message; ``""`` for nothing."""
     exif = _exif(image)
