@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from nulltext.data.prompts import Prompt, find_prompt, weights_note
 from nulltext.data.text import on_disk
 from nulltext.errors import UserError
 from nulltext.pixels import from_image
-
-Source: TypeAlias = Path | str | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +105,11 @@ def read_picture(
 
 
 def picture_from(
-    source: Source, frame: Frame | None = None, *, prompt: str | None = None, name: str | None = None
+    source: Path | str | Image.Image | np.ndarray | Tensor,
+    frame: Frame | None = None,
+    *,
+    prompt: str | None = None,
+    name: str | None = None,
 ) -> Picture:
     """A picture from whatever a notebook has.
 
@@ -191,7 +192,9 @@ def _checked(pixels: Tensor, multiple: int) -> Tensor:
     if not bool(pixels.isfinite().all()) or float(pixels.abs().max()) > 1.001:
         raise UserError("a tensor of pixels must lie in [-1, 1]; for x in [0, 255] give x / 127.5 - 1")
     if float(pixels.min()) >= 0 and float(pixels.max()) > 0 and float(pixels.min()) < float(pixels.max()):
-        raise UserError("a tensor of pixels lies in [-1, 1], this one in [0, 1]: give 2 * x - 1")
+        raise UserError(
+            "a tensor of pixels lies in [-1, 1], this one in [0, 1]: give 2 * x - 1, or a PIL image"
+        )
     if any(side % multiple or side < MIN_SIDE for side in pixels.shape[-2:]):
         height, width = pixels.shape[-2:]
         raise UserError(

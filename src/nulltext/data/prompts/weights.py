@@ -16,12 +16,12 @@ def weights_note(prompt: str) -> str | None:
     """What to say of a prompt with ``(sheep:1.3)``, ``[a|b]`` or ``<lora:...>``, which mean nothing here; else None."""
     for pattern, advice in MARKUP:
         if found := pattern.search(prompt):
-            word = plain_words(found[0]).rstrip("+-") or "sheep"
-            advice = advice or (
-                f"write {word} alone, and make it louder or softer in an edit: --equalizer '{word}:1.3'"
-            )
+            words = plain_words(found[0]).rstrip("+-").split() or ["sheep"]
+            weight = re.search(r":\s*(-?[\d.]+)", found[0])
+            louder = f"{words[-1]}:{weight[1] if weight else 1.3}"
+            advice = advice or f"write {' '.join(words)!r} alone, and in an edit --equalizer {louder!r}"
             return (
-                f"the prompt's {found[0]!r} is read letter by letter, as weights mean nothing here; {advice}"
+                f"the prompt's {found[0]!r} is read letter by letter, not as a weight or a choice; {advice}"
             )
     return None
 
