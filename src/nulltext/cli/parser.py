@@ -78,9 +78,14 @@ def explain(message: str, known: list[str]) -> str:
         message: What the parser says, over several lines and in Python's types.
         known: The options there are, such as ``--model.steps``.
     """
-    unknown = re.search(r"does not accept option '([^']+)'|unrecognized arguments: (.*)", message, re.DOTALL)
+    unknown = re.search(
+        r"(?:Group '(.+?)' )?does not accept option '(.+?)'|unrecognized arguments: (\S+)", message
+    )
     if unknown:
-        return _unknown(f"--{unknown[1]}" if unknown[1] else unknown[2].split()[0].split("=")[0], known)
+        group, option, word = unknown.groups()
+        return _unknown(
+            word.partition("=")[0] if word else f"--{'.'.join(filter(None, (group, option)))}", known
+        )
     if message.startswith("Unexpected config"):
         return "the config holds no settings; write lines such as 'model:' and below it '  steps: 50'"
     message = re.sub(r"(?:Parser key|Key) \"([\w.]+)\":\s*", r"--\1: ", message)

@@ -117,14 +117,15 @@ def settings_of(options: Any) -> Settings:
 
 
 def _methods(words: Sequence[str]) -> list[str]:
-    """The methods that words and configs name: they decide which options ``--model`` has."""
+    """The methods that words and configs name: those of a stranger bring options."""
     found = find_value(words, "methods") or list(COMPARED)
     return json.loads(found) if isinstance(found, str) else list(found)
 
 
 def _options(methods: Sequence[str]) -> type:
-    """The options of a comparison of these methods."""
-    model = combine("The model and the methods", LoadingOptions, Shared, *map(find_compared, methods))
+    """The options of a comparison of these methods; a config may have options of others, too."""
+    kinds = dict.fromkeys([*COMPARED.values(), *map(find_compared, methods)])
+    model = combine("The model and the methods", LoadingOptions, Shared, *kinds)
     run = make_dataclass(
         "Run",
         [
