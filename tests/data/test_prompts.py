@@ -167,7 +167,7 @@ def test_a_front_end_without_a_prompt_gives_none(texts, tmp_path):
     if texts.get("prompt") == "[" * 100_000:
         assert "[" in found(png_with(tmp_path / "x.png", **texts))[0]  # no JSON: words, if strange ones
         return
-    with pytest.raises(UserError, match="no prompt for"):
+    with pytest.raises(UserError, match="no prompt; give --data"):
         read(png_with(tmp_path / "x.png", **texts), prompt=None)
 
 
@@ -186,7 +186,9 @@ def test_windows_titles_and_undeclared_encodings(tmp_path):
     path = saved(
         gradient(32, 32), tmp_path / "x.jpg", exif=exif(description="羊のいる牧場".encode("shift-jis"))
     )
-    with pytest.raises(UserError, match="its EXIF ImageDescription is in an unknown encoding"):
+    with pytest.raises(
+        UserError, match=r"x\.jpg: no prompt \(its EXIF ImageDescription is in an unknown encoding\)"
+    ):
         read(path, prompt=None)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nulltext.errors import UserError
+from nulltext.runs.memory import peak_memory
 
 SLOWEST_SECONDS = 10.0
 MOST_BYTES = 4 * 2**30
@@ -26,7 +27,7 @@ def either_works_or_says_why(function: Callable[[], Any]) -> Any:
         result = None
         assert str(error).strip() and "\n" not in str(error).strip(), repr(str(error))
     assert time.perf_counter() - started < SLOWEST_SECONDS
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < MOST_BYTES
+    assert peak_memory(torch.device("cpu")) < MOST_BYTES
     return result
 
 

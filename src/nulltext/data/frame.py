@@ -70,13 +70,13 @@ class Placement:
             left, top, right, bottom = (float(n) for n in given["box"])
             height, width = (int(n) for n in given["size"])
             turn = int(given["orientation"])
+            inside = 0 <= left < right <= columns and 0 <= top < bottom <= rows
+            if not (inside and min(height, width) > 0 and 1 <= turn <= 8):
+                raise ValueError("its box leaves the picture")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
-                f"the placement {str(given)[:80]!r} is damaged; it needs original, orientation, box and size"
+                f"the placement {str(given)[:80]!r} is damaged ({error}); invert again"
             ) from error
-        inside = 0 <= left < right <= columns and 0 <= top < bottom <= rows
-        if not (inside and min(height, width) > 0 and 1 <= turn <= 8):
-            raise UserError(f"the placement {str(given)[:80]!r} is damaged: its box leaves the picture")
         return cls((rows, columns), turn, (left, top, right, bottom), (height, width))
 
 

@@ -159,46 +159,38 @@ def _framed(image: Image.Image, frame: Frame, prompt: Prompt, sha256: str) -> Pi
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    """An array (H, W[, channels]) as an image: integers as they are, floats in [0, 1]."""
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
+    """An array (H, W[, channels]) as an image: integers of 8 or 16 bits, or floats in [0, 1]."""
+    if array.ndim not in (2, 3) or not array.size or array.shape[2:] not in ((), (1,), (3,), (4,)):
         raise UserError(
             f"an array of shape {array.shape} is no picture; give (height, width, 3), or a tensor (3, height, width)"
         )
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise UserError("an array of floats must lie in [0, 1]; a tensor in [-1, 1] is taken, too")
-        array = (array * 255).round()
-    elif array.dtype.kind == "b":
-        array = array * 255
-    elif array.dtype.kind not in "ui" or array.min() < 0:
-        raise UserError(f"an array of {array.dtype} is no picture; give uint8, or floats in [0, 1]")
-    elif array.max() > 255:
-        array = (array.clip(0, 65535) / 257).round()
-    return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+    white = {"f": 1, "b": 1, "u": 255 if array.max() <= 255 else 65535}.get(array.dtype.kind, 255)
+    if array.dtype.kind not in "fbiu" or not (array.min() >= 0 and array.max() <= white):
+        raise UserError(
+            f"an array of {array.dtype} must lie in [0, {white}]; or give a tensor (3, height, width) in [-1, 1]"
+        )
+    array = array.reshape(*array.shape[:2], -1) * (255 / white)
+    return Image.fromarray(array.round().astype(np.uint8).squeeze())
 
 
 def _checked(pixels: Tensor, multiple: int) -> Tensor:
     """A tensor of pixels as (3, H, W) fp32 on the CPU."""
-    if pixels.ndim == 4 and len(pixels) == 1:
-        pixels = pixels[0]
-    if pixels.ndim != 3 or len(pixels) != 3 or not pixels.is_floating_point():
+    shape = tuple(pixels.shape)
+    if shape[-3:-2] != (3,) or shape[:-3] not in ((), (1,)) or not pixels.is_floating_point():
         raise UserError(
-            f"a tensor of {str(pixels.dtype).removeprefix('torch.')} and shape {tuple(pixels.shape)} is no picture; "
-            f"give floats (3, height, width) in [-1, 1], or an array (height, width, 3)"
+            f"a tensor {shape} of {str(pixels.dtype).removeprefix('torch.')} is no picture; give floats "
+            f"(3, height, width) in [-1, 1], or an array (height, width, 3)"
         )
-    pixels = pixels.detach().to("cpu", torch.float32).contiguous()
-    if not bool(pixels.isfinite().all()) or float(pixels.abs().max()) > 1.001:
+    if any(side % multiple or side < MIN_SIDE for side in shape[-2:]):
+        raise UserError(
+            f"a tensor of {shape[-1]} x {shape[-2]} pixels is taken as it is, and the model needs multiples of "
+            f"{multiple} from {MIN_SIDE} on; give a PIL image to have it resized"
+        )
+    pixels = pixels.detach().reshape(shape[-3:]).to("cpu", torch.float32).contiguous()
+    if not float(pixels.abs().max()) <= 1.001:
         raise UserError("a tensor of pixels must lie in [-1, 1]; for x in [0, 255] give x / 127.5 - 1")
-    if float(pixels.min()) >= 0 and float(pixels.max()) > 0 and float(pixels.min()) < float(pixels.max()):
+    if 0 <= float(pixels.min()) < float(pixels.max()):
         raise UserError(
             "a tensor of pixels lies in [-1, 1], this one in [0, 1]: give 2 * x - 1, or a PIL image"
-        )
-    if any(side % multiple or side < MIN_SIDE for side in pixels.shape[-2:]):
-        height, width = pixels.shape[-2:]
-        raise UserError(
-            f"a tensor of {width} x {height} pixels is taken as it is, and the model needs multiples of {multiple} "
-            f"from {MIN_SIDE} on; give a PIL image to have it resized"
         )
     return pixels

@@ -65,7 +65,7 @@ def no_prompt(path: Path | None, passed: str = "") -> str:
     if path is None:
         return "no prompt for the picture: give prompt='a photo of ...'"
     return (
-        f"no prompt for {path}{f' ({passed})' if passed else ''}: give --data.prompt 'a photo of ...', or a row in "
+        f"{path}: no prompt{f' ({passed})' if passed else ''}; give --data.prompt 'a photo of ...', or a row in "
         f"metadata.jsonl (file_name, prompt), or a text file {path.stem}.txt beside it, or a description inside the "
         f"picture (EXIF ImageDescription, PNG text), or a captioner: --data.captioner "
         f"Salesforce/blip-image-captioning-base"
