@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from nulltext.artifact import Inversion
-from nulltext.backbone import Backbone
-from nulltext.inversion import invert
-from nulltext.inversion_settings import InversionSettings
+from nulltext.inversion import NullText
+from nulltext.inversion.file import Inversion
+from nulltext.inversion.invert import invert
+from nulltext.models import DiffusionModel
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/ray_inversion.py"
 
 
@@ -43,9 +43,10 @@ def example() -> ModuleType:
         (["m.jsonl", "--settings", "[4]"], "--settings: invalid mapping value: '[4]'"),
         (
             ["m.jsonl", "--settings", '{"step": 4}'],
-            "unexpected keyword argument 'step'; there are steps, inner_steps",
+            "unexpected keyword argument 'step'; there are method, steps, guidance_scale",
         ),
         (["m.jsonl", "--settings", '{"steps": "4"}'], "--settings: '<=' not supported"),
+        (["m.jsonl", "--settings", '{"method": "none"}'], "'none' is not one of null_text, negative_prompt"),
         (["m.jsonl", "--settings", '{"steps": 0}'], "steps must be between 1 and 1000, not 0"),
         (["m.jsonl", "--workers", "0"], "--workers 0 --num_gpus 0 leave nobody to work"),
         (["m.jsonl", "--pretrained", "."], "model_index.json"),
@@ -113,13 +114,13 @@ def test_ray_gives_the_tensors_of_one_process_and_does_nothing_twice(tiny_sd: Pa
     assert [row["name"] for row in results] == ["0", "1", "2", "none"]
     assert "no such picture" in str(results[3]["reason"])
     torch.set_num_threads(1)
-    backbone = Backbone.from_pretrained(str(tiny_sd))
+    model = DiffusionModel.from_pretrained(str(tiny_sd))
     for k in range(3):
         expected = invert(
-            backbone,
+            model,
             tmp_path / f"{k}.png",
             prompt=f"a sheep, number {k}",
-            settings=InversionSettings(steps=4, inner_steps=2),
+            method=NullText(steps=4, inner_steps=2),
         )
         found = Inversion.load(tmp_path / f"inversions/{k}/inversion.safetensors")
         torch.testing.assert_close(found.null_embeddings, expected.null_embeddings, atol=1e-5, rtol=0)
