@@ -1,14 +1,10 @@
 """What of the picture stays: its own pixels wherever the edit changes nothing visible."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from nulltext.editing.regions.neighbourhood import opened, smooth
 
 VISIBLE = ((2.0, 0.28), (1.0, 0.55))
 """Patches, as (their side in latents, how far they must move in the mean, in [-1, 1], to be the edit's).
@@ -54,11 +50,7 @@ def changed_share(
 ) -> float:
     """The share of a mask (h, w) over which an edit (3, H, W) differs visibly from the reconstruction.
 
-    Args:
-        edited: The decoded edit (3, H, W) in [-1, 1].
-        unedited: The decoded reconstruction (3, H, W).
-        mask: Where to look (h, w) over the latents.
-        visible: A patch's side in latents, and how far it must move in the mean.
+    Visible is a patch of some side in latents that moves so far in the mean, in [-1, 1].
     """
     patch, far = visible
     side = _side(patch, edited.shape[-2] // mask.shape[0])
@@ -75,3 +67,21 @@ def _over_pixels(mask: Tensor, picture: Tensor) -> Tensor:
 def _side(latents: float, scale: int) -> int:
     """The side of a patch in pixels, odd, from its side in latents of so many pixels."""
     return (int(latents * scale) - 1) | 1
+
+
+def smooth(values: Tensor, side: int = 3) -> Tensor:
+    """The mean over side x side neighbours; the border repeats."""
+    planes = values.reshape(1, -1, *values.shape[-2:])
+    padded = F.pad(planes, (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, side, stride=1).reshape(values.shape)
+
+
+def pool(values: Tensor, side: int) -> Tensor:
+    """The maximum over side x side neighbours."""
+    planes = values.reshape(1, -1, *values.shape[-2:])
+    return F.max_pool2d(planes, side, stride=1, padding=side // 2).reshape(values.shape)
+
+
+def opened(values: Tensor, side: int) -> Tensor:
+    """The morphological opening: what is narrower than side goes; what is wider stays as it is."""
+    return pool(-pool(-values, side), side)

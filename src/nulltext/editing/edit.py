@@ -18,7 +18,8 @@ from nulltext.diffusion import Denoise, Prediction, guide, sample
 from nulltext.editing.compositing import keep_pixels
 from nulltext.editing.kinds.controls import AttentionControl, controlled
 from nulltext.editing.options import Edit
-from nulltext.editing.plans import Plan, Source, choose, prepare
+from nulltext.editing.plans import Plan, choose, prepare
+from nulltext.editing.regions import Source
 from nulltext.editing.tokens import find_word, has_word
 from nulltext.editing.visibility import until_visible
 from nulltext.errors import UserError
@@ -77,7 +78,7 @@ def edit(
     """
     inversion.check(model)
     several = [edits] if isinstance(edits, str | Edit) else edits
-    wanted = [Edit(e) if isinstance(e, str) else e for e in several]
+    wanted = [e if isinstance(e, Edit) else Edit(e) for e in several]
     if not wanted:
         raise UserError("there is no edit to make; give --prompt 'a photo of ...'")
     choices = choose(model, inversion, wanted, attention)
@@ -115,14 +116,14 @@ def _replay(
 def _run(source: Source, plans: Sequence[Plan], attention: Sequence[str]) -> list[EditResult]:
     """Samples a batch of edits, and reads what was recorded of it."""
     model, record = source.model, bool(attention) or any(plan.following for plan in plans)
-    control = None
-    if record or not all(plan.choice.control.empty for plan in plans):
-        control = AttentionControl([plan.choice.control for plan in plans], source.size, record)
+    rows = [plan.choice.control for plan in plans]
+    wanted = record or not all(row.empty for row in rows)
+    control = AttentionControl(rows, source.size, record) if wanted else None
     z = torch.cat([plan.start for plan in plans])
     with controlled(model, control):
-        *_, z = sample(
-            _edited(source, plans, control), source.schedule, z, _held_outside_masks(source, plans, control)
-        )
+        denoise, after = _edited(source, plans, control), _held_outside_masks(source, plans, control)
+        for latents in sample(denoise, source.schedule, z, after):
+            z = latents
     pictures = model.decode(z)
     results = []
     for k, plan in enumerate(plans):

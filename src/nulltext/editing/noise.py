@@ -1,7 +1,5 @@
 """The noise that an edit starts from: the source's own, with calmer detail, or other noise inside the mask."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

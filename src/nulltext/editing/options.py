@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nulltext.editing.kinds import WINDOW, Kind, Window, find_kind
 from nulltext.editing.kinds.base import check_window
-from nulltext.editing.tokens import characters
+from nulltext.editing.tokens import normal
 from nulltext.errors import UserError
 
 Null: TypeAlias = Literal["auto", "learned", "empty"]
@@ -81,7 +81,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense, each with what to type instead."""
-        object.__setattr__(self, "prompt", characters(self.prompt))
+        object.__setattr__(self, "prompt", normal(self.prompt))
         if self.null not in get_args(Null):
             raise UserError(f"null {self.null!r} is not one of {', '.join(get_args(Null))}")
         self.control_kind()

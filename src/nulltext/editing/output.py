@@ -47,18 +47,15 @@ def write_edits(
     *,
     tensorboard: bool = False,
 ) -> list[tuple[Path, str]]:
-    """Writes everything that came of a job into ``edits/`` beside its inversion.
+    """Writes what came of a job into ``edits/`` beside its inversion: the files, each with what it shows.
 
     Args:
-        job: The inversion and its edits.
+        job: The inversion's place and its edits.
         inversion: The inverted picture.
-        edited: What became of the edits, in the order of the job's.
+        edited: What became of the edits, in their order.
         original: The picture (3, H, W) in [-1, 1], where it is at hand.
         settings: What else decided the edits, such as the method.
         tensorboard: Whether the sheets go to TensorBoard as well.
-
-    Returns:
-        The files, each with what it shows.
     """
     folder = job.path.parent / "edits"
     shown: list[tuple[Path, str]] = []
@@ -95,12 +92,12 @@ def _write_edit(
 
 
 def png_text(prompt: str, source_prompt: str, facts: Mapping[str, Any]) -> dict[str, str]:
-    """What an edit's PNG says in its text chunks; ``fit`` reads its prompt from the Description."""
+    """What an edit's PNG says in its text chunks; ``fit`` on it finds the prompt there."""
     return {
-        "Description": prompt,
-        "Source prompt": source_prompt,
+        "prompt": prompt,
+        "source_prompt": source_prompt,
+        "settings": json.dumps(facts, ensure_ascii=False),
         "Software": f"nulltext {__version__}",
-        "Settings": json.dumps(facts, ensure_ascii=False),
     }
 
 

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nulltext.diffusion import Schedule
+from nulltext.data.prompts import weights_note
 from nulltext.editing.kinds import name_of
 from nulltext.editing.kinds.controls import AttentionControl, RowControl
 from nulltext.editing.noise import calm_detail, other_noise
 from nulltext.editing.options import AUTO, Edit
-from nulltext.editing.regions import REGIONS, Context, Region, regions_of
+from nulltext.editing.regions import REGIONS, Context, Region, Source, regions_of
 from nulltext.editing.regions.noise_difference import noise_difference
 from nulltext.editing.tokens import Tokens, find_word, has_word, tokenize
-from nulltext.inversion.base import Replay, plain_noise
+from nulltext.inversion.base import plain_noise
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
-
-
-@dataclass(frozen=True)
-class Source:
-    """An inverted picture and its replay, from which its edits depart."""
-
-    model: DiffusionModel
-    inversion: Inversion
-    schedule: Schedule
-    cond: Conditioning  # its prompt, one row
-    replay: Replay
-
-    @property
-    def trajectory(self) -> Tensor:
-        """(T + 1, 1, C, h, w), noisiest first; the end is the reconstruction."""
-        return self.replay.trajectory
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(h, w) of the latents."""
-        return self.trajectory.shape[-2], self.trajectory.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -74,7 +52,7 @@ class Plan:
 
     def mask(self, attention: AttentionControl | None, row: int = 0) -> Tensor | None:
         """The mask now (h, w): the union of its regions, within the given mask; None while there is none."""
-        context = dataclasses.replace(self.context, attention=attention, row=row)
+        context = replace(self.context, attention=attention, row=row)
         masks = [self.found, *(region.find(context) for region in self.following)]
         found = _union(masks)
         if found is None or self.bound is None:
@@ -85,17 +63,13 @@ class Plan:
 def choose(
     model: DiffusionModel, inversion: Inversion, edits: Sequence[Edit], attention: Sequence[str]
 ) -> list[Choice]:
-    """Settles what edits leave open, by what suits the model and the prompts; mistakes surface before the long work.
-
-    Args:
-        model: The model.
-        inversion: The source.
-        edits: The edits.
-        attention: Words whose maps are wanted, to be found in the prompts.
+    """Settles what edits leave open, by what suits the model and the prompts.
 
     Raises:
-        UserError: Words that are not there, prompts that do not suit the kind.
+        UserError: Blend words or words of ``attention`` that no prompt has, prompts that do not suit the kind.
     """
+    for note in {weights_note(edit.prompt) for edit in edits} - {None}:
+        warnings.warn(str(note), stacklevel=3)
     source, choices = tokenize(model.tokenizer, inversion.prompt), []
     for edit in edits:
         target = tokenize(model.tokenizer, edit.prompt)
@@ -122,34 +96,35 @@ def _taken(
     chosen = {name: value for name, value in left_open.items() if getattr(edit, name) is None}
     if edit.null == "auto":
         chosen["null"] = "empty" if masked else "learned"
-    taken = dataclasses.replace(edit, **chosen)
+    taken = replace(edit, **chosen)
     kind = taken.control_kind()
     acting = kind.chosen(source, target)
     closed = kind.cross_replace == 0 and kind.self_replace == 0 and not kind.equalizer
     name = "plain" if edit.kind == AUTO and closed else edit.kind if acting is kind else name_of(type(acting))
-    return dataclasses.replace(
-        taken, kind=name, cross_replace=kind.cross_replace, self_replace=kind.self_replace
-    )
+    return replace(taken, kind=name, cross_replace=kind.cross_replace, self_replace=kind.self_replace)
 
 
 def prepare(source: Source, choices: Sequence[Choice], batch_size: int) -> list[Plan]:
-    """Texts, masks and starting noises of edits.
-
-    Args:
-        source: The picture and its replay.
-        choices: The edits.
-        batch_size: Edits that the model sees at a time.
+    """Texts, masks and starting noises of edits; the model sees ``batch_size`` of them at a time.
 
     Raises:
         UserError: A mask that cannot be read, or is empty.
     """
-    model, inversion = source.model, source.inversion
-    texts = model.embed([c.edit.prompt for c in choices], inversion.size)
-    differences = Differences(source, texts, choices, batch_size)
-    contexts = [
-        Context(c.edit, c.source, c.target, inversion, source.size, model.device, partial(differences.of, k))
-        for k, c in enumerate(choices)
-    ]
+    texts = source.model.embed([c.edit.prompt for c in choices], source.inversion.size)
+    known: dict[int, Tensor] = {}
+
+    def difference(k: int) -> Tensor:
+        """The noise difference (h, w) of edit k; those of all automatic masks are computed with the first."""
+        automatic = [n for n, c in enumerate(choices) if AUTO in c.edit.blends]
+        wanted = automatic if k in automatic else [k]
+        for n in range(0, len(wanted), batch_size) if k not in known else ():
+            some = wanted[n : n + batch_size]
+            found = noise_difference(source, texts[torch.tensor(some)], [choices[m].control for m in some])
+            known.update(zip(some, found, strict=True))
+        return known[k]
+
+    context = partial(Context, source.inversion, source.size, source.model.device)
+    contexts = [context(c.edit, c.source, c.target, partial(difference, k)) for k, c in enumerate(choices)]
     bounds = [REGIONS["given"]().find(context) for context in contexts]
     starts = _starts(source, {c.taken.detail_steps or 0 for c in choices})
     return [
@@ -159,44 +134,15 @@ def prepare(source: Source, choices: Sequence[Choice], batch_size: int) -> list[
 
 
 def _plan(choice: Choice, text: Conditioning, context: Context, bound: Tensor | None, start: Tensor) -> Plan:
-    regions = regions_of(choice.edit)
-    found = _union([region.find(context) for region in regions if not region.follows_attention])
-    following = [region for region in regions if region.follows_attention]
-    made = Plan(choice, choice.taken, text, context, found, following, bound, start)
     if choice.same:
         prompt = f"the prompt {choice.edit.prompt!r} is the source's own"
         warnings.warn(f"{prompt}: this edit is the reconstruction", stacklevel=4)
-    if choice.edit.seed is None:
-        return made
-    return dataclasses.replace(made, start=other_noise(start, made.mask(None), choice.edit.seed))
-
-
-@dataclass
-class Differences:
-    """The noise differences of edits to their source, in batches, computed when the first is wanted."""
-
-    source: Source
-    texts: Conditioning
-    choices: Sequence[Choice]
-    batch_size: int
-    known: dict[int, Tensor] = field(default_factory=dict)
-
-    def of(self, k: int) -> Tensor:
-        """The difference (h, w) of edit k; those of all edits with an automatic mask are computed with it."""
-        if k not in self.known:
-            automatic = [n for n, c in enumerate(self.choices) if AUTO in c.edit.blends]
-            wanted = automatic if k in automatic else [k]
-            for n in range(0, len(wanted), self.batch_size):
-                some = wanted[n : n + self.batch_size]
-                self.known.update(zip(some, self._compute(some), strict=True))
-        return self.known[k]
-
-    def _compute(self, some: Sequence[int]) -> Tensor:
-        source, controls = self.source, [self.choices[n].control for n in some]
-        texts = self.texts[torch.tensor(some)]
-        return noise_difference(
-            source.model, source.schedule, source.trajectory[-1], source.cond, texts, controls
-        )
+    regions = regions_of(choice.edit)
+    found = _union([region.find(context) for region in regions if not region.follows_attention])
+    following = [region for region in regions if region.follows_attention]
+    plan = Plan(choice, choice.taken, text, context, found, following, bound, start)
+    seed = choice.edit.seed
+    return plan if seed is None else replace(plan, start=other_noise(start, plan.mask(None), seed))
 
 
 def _union(masks: Sequence[Tensor | None]) -> Tensor | None:

@@ -4,13 +4,12 @@ Words are found through the tokenizer's own offsets, never by counting decoded c
 spaces, emoji and words of several tokens need no special care.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
+from nulltext.data.text import one_line
 from nulltext.errors import UserError
 
 UNSPACED = (
@@ -29,47 +28,32 @@ _WORD = re.compile(rf"[{UNSPACED}]|{_LETTER}+(?:['\u2019-]{_LETTER}+)*|[^\w\s]")
 class Tokens:
     """A prompt as its tokenizer cuts it."""
 
-    prompt: str  # with accents composed (Unicode NFC), as the tokenizer reads it
+    prompt: str  # normal
     ids: tuple[int, ...]  # from the start token to the end token, without padding
     spans: tuple[tuple[int, int], ...]  # the characters of each; empty for the start and end tokens
     length: int  # L, the tokens that the text encoder reads, padding included
 
 
-def characters(text: str) -> str:
-    """Text with composed accents and whole characters: two surrogates, as JSON escapes an emoji, become one.
+def normal(text: str) -> str:
+    """Text in one line of whole characters, with accents composed (Unicode NFC) as tokenizers read them.
 
     Raises:
         UserError: Half a surrogate pair, which is no character.
     """
-    try:
-        whole = text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{text!r} holds half a character; type it again, or save its file as UTF-8"
-        ) from None
-    return unicodedata.normalize("NFC", whole)
+    return unicodedata.normalize("NFC", one_line(text))
 
 
 def tokenize(tokenizer: Any, prompt: str) -> Tokens:
-    """Cuts a prompt as the text encoder sees it: no longer than it reads.
-
-    Args:
-        tokenizer: A fast transformers tokenizer (one that knows offsets), such as ``CLIPTokenizer`` of transformers 5.
-        prompt: The prompt.
-    """
-    prompt, length = characters(prompt), tokenizer.model_max_length
+    """Cuts a prompt as the text encoder sees it, with a tokenizer that knows offsets, as those of transformers 5 do."""
+    prompt, length = normal(prompt), tokenizer.model_max_length
     cut = tokenizer(prompt, truncation=True, max_length=length, return_offsets_mapping=True)
     return Tokens(prompt, tuple(cut.input_ids), tuple(tuple(span) for span in cut.offset_mapping), length)
 
 
 def words(prompt: str, *, compat: bool = False) -> list[tuple[int, int]]:
-    """The characters (start, end) of each word.
+    """The characters (start, end) of each word; with ``compat`` split at white space only, as the reference does.
 
     A punctuation mark is a word of its own, and so is a character of a script without spaces.
-
-    Args:
-        prompt: The prompt.
-        compat: Split at white space only, as the reference does.
     """
     return [match.span() for match in re.finditer(r"\S+" if compat else _WORD, prompt)]
 
@@ -87,7 +71,7 @@ def find_word(tokens: Tokens, word: str) -> tuple[int, ...]:
     Raises:
         UserError: It does not occur, or lies beyond what the text encoder reads.
     """
-    spans = _occurrences(tokens.prompt, characters(word))
+    spans = _occurrences(tokens.prompt, normal(word))
     if not spans:
         raise UserError(f"there is no word {word!r} in {tokens.prompt!r}; take one of its words")
     found = tuple(dict.fromkeys(k for span in spans for k in tokens_within(tokens, *span)))

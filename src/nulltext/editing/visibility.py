@@ -20,7 +20,7 @@ FAINT = 0.05
 """An edit that changes a smaller share of its mask is as good as none."""
 
 FAINT_ANYWHERE = 0.005
-"""The same of the whole picture, for an edit without a mask: any patch that moves as one counts."""
+"""The same of the whole picture, without a mask or under a painted one: any patch that moves as one counts."""
 
 STRONGER = (3.0, 7.5)
 """The guidance scales that a faint edit is tried with next, where it leaves the scale open."""
@@ -31,13 +31,8 @@ def until_visible(
 ) -> list[EditResult]:
     """Makes edits; what changes nothing visible is guided more where it leaves its guidance scale open.
 
-    Args:
-        make: Makes edits from plans.
-        plans: The edits.
-        unedited: The reconstruction (3, H, W) in [-1, 1].
-
     Warns:
-        Where another guidance scale was taken, and where an edit changes next to nothing in the end.
+        Where another guidance scale was taken, and where an edit still equals ``unedited``, the reconstruction.
     """
     results = make(plans)
     faint = [k for k, r in enumerate(results) if not plans[k].choice.same and _is_faint(r, unedited)]
@@ -56,7 +51,8 @@ def until_visible(
                 before = f"changes next to nothing at guidance_scale {_scale(plans[k]):g}"
                 warnings.warn(f"{result.edit.prompt!r} {before}: taken at {w:g}", stacklevel=3)
     for k in faint:
-        warnings.warn(_report(plans[k], results[k], tried[k]), stacklevel=3)
+        if plans[k].bound is None or not _is_seen(results[k], unedited):  # a mask may be painted generously
+            warnings.warn(_report(plans[k], results[k], tried[k]), stacklevel=3)
     return results
 
 
@@ -70,10 +66,14 @@ def _is_open(plan: Plan, result: EditResult) -> bool:
 
 
 def _is_faint(result: EditResult, unedited: Tensor) -> bool:
-    if result.mask is not None:
-        return changed_share(result.picture, unedited, result.mask) < FAINT
+    if result.mask is None:
+        return not _is_seen(result, unedited)
+    return changed_share(result.picture, unedited, result.mask) < FAINT
+
+
+def _is_seen(result: EditResult, unedited: Tensor) -> bool:
     everywhere = torch.ones(result.latents.shape[-2:])
-    return changed_share(result.picture, unedited, everywhere, WIDE) < FAINT_ANYWHERE
+    return changed_share(result.picture, unedited, everywhere, WIDE) >= FAINT_ANYWHERE
 
 
 def _report(plan: Plan, result: EditResult, tried: Sequence[float]) -> str:

@@ -1,7 +1,5 @@
 """Kinds of edits, one file each; all of them are listed in ``KINDS``."""
 
-from __future__ import annotations
-
 from nulltext.editing.kinds.auto import Auto
 from nulltext.editing.kinds.base import WINDOW, Kind, Window
 from nulltext.editing.kinds.plain import Plain

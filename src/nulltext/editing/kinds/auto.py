@@ -1,7 +1,5 @@
 """The kind that suits the prompts."""
 
-from __future__ import annotations
-
 from nulltext.editing.kinds.base import Kind
 from nulltext.editing.kinds.controls import RowControl
 from nulltext.editing.kinds.refine import Refine

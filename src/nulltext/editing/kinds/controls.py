@@ -55,16 +55,10 @@ class RowControl:
 
 
 def control_cross(source: Tensor, own: Tensor, row: RowControl, step: int) -> Tensor:
-    """The cross-attention of an edited row (heads, pixels, L): section 3 of the paper, its three edits in one.
+    """An edited row's probabilities (heads, pixels, L) from the source's and its own: section 3 of the paper.
 
     Replace and refine: a token that has a counterpart sees where that was seen, a new one where it sees itself.
     Reweight: that map times its equalizer. Nothing is renormalised.
-
-    Args:
-        source: The source row's probabilities (heads, pixels, L).
-        own: The edited row's (heads, pixels, L).
-        row: The control.
-        step: Which of the T steps.
     """
     mapper, mapped, equalizer, share = (
         x.to(source) for x in (row.mapper, row.mapped, row.equalizer, row.share[step])
@@ -105,13 +99,14 @@ class AttentionControl:
 
     def __call__(self, site: AttentionSite) -> Tensor | None:
         """The mixed values (B, heads, P, c) of a layer that is controlled or recorded, None for any other."""
-        if site.is_cross:
-            mixed = self._cross_attention(site) if self._touches_cross(site.pixels) else None
+        rows = self._rows_with_cross() if site.is_cross else self._rows_with_self()
+        if site.is_cross and (rows or self._recorded(site.pixels)):
+            mixed = self._cross_attention(site)
+        elif not site.is_cross and rows and self.level(site.pixels) >= SELF_LEVEL:
+            mixed = self._self_attention(site, rows)
         else:
-            rows = self.self_rows(site.pixels)
-            mixed = self._self_attention(site, rows) if rows else None
-        if mixed is not None:
-            self.touched.add(site.name)
+            return None
+        self.touched.add(site.name)
         return mixed
 
     def level(self, pixels: int) -> int:
@@ -134,13 +129,8 @@ class AttentionControl:
     def _rows_with_self(self) -> list[int]:
         return [k for k, row in enumerate(self.rows) if bool(row.self_steps[self.step])]
 
-    def self_rows(self, pixels: int) -> list[int]:
-        """The edits that take the source's self-attention in a layer of so many pixels."""
-        rows = self._rows_with_self()
-        return rows if rows and self.level(pixels) >= SELF_LEVEL else []
-
-    def _touches_cross(self, pixels: int) -> bool:
-        return bool(self._rows_with_cross()) or (self.record and pixels <= RECORDED_PIXELS)
+    def _recorded(self, pixels: int) -> bool:
+        return self.record and pixels <= RECORDED_PIXELS
 
     def _self_attention(self, site: AttentionSite, rows: list[int]) -> Tensor:
         """Fused attention in which edited rows have the source's queries and keys: softmax(Q_s K_s) V."""
@@ -166,7 +156,7 @@ class AttentionControl:
         for k in self._rows_with_cross():
             controlled[k + 1] = control_cross(probabilities[0], probabilities[k + 1], self.rows[k], self.step)
         pixels = probabilities.shape[2]
-        if self.record and pixels <= RECORDED_PIXELS:
+        if self._recorded(pixels):
             level = self.level(pixels)
             seen = controlled.float().mean(1)  # (1 + n, pixels, L)
             self.sums[level] = self.sums[level] + seen if level in self.sums else seen

@@ -1,7 +1,5 @@
 """No attention control: the target prompt alone."""
 
-from __future__ import annotations
-
 from nulltext.editing.kinds.base import Kind
 from nulltext.editing.kinds.controls import RowControl
 from nulltext.editing.tokens import Tokens

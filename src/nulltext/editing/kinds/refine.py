@@ -1,7 +1,5 @@
 """Words added: those that both prompts have see where they were seen, new ones where they see themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Words swapped one for one: each new word sees where the word in its place was seen."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

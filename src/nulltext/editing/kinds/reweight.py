@@ -1,7 +1,5 @@
 """Words made louder or softer."""
 
-from __future__ import annotations
-
 from nulltext.editing.kinds.auto import Auto
 from nulltext.errors import UserError
 

@@ -1,9 +1,7 @@
 """Regions: where an edit may change the picture, one file each; all of them are listed in ``REGIONS``."""
 
-from __future__ import annotations
-
 from nulltext.editing.options import AUTO, IMPORT_PATH, Edit
-from nulltext.editing.regions.base import Context, Region
+from nulltext.editing.regions.base import Context, Region, Source
 from nulltext.editing.regions.given import Given
 from nulltext.editing.regions.noise_difference import NoiseDifference
 from nulltext.editing.regions.words import Words
@@ -23,4 +21,4 @@ def regions_of(edit: Edit) -> list[Region]:
     return [*found, *([Words()] if edit.blend_words else [])]
 
 
-__all__ = ["REGIONS", "Context", "Given", "NoiseDifference", "Region", "Words", "regions_of"]
+__all__ = ["REGIONS", "Context", "Given", "NoiseDifference", "Region", "Source", "Words", "regions_of"]

@@ -10,22 +10,47 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nulltext.diffusion import Schedule
 from nulltext.editing.kinds.controls import AttentionControl
 from nulltext.editing.options import Edit
 from nulltext.editing.tokens import Tokens, find_word, has_word
+from nulltext.inversion.base import Replay
 from nulltext.inversion.file import Inversion
+from nulltext.models.base import DiffusionModel
+from nulltext.models.conditioning import Conditioning
+
+
+@dataclass(frozen=True)
+class Source:
+    """An inverted picture and its replay, from which its edits depart."""
+
+    model: DiffusionModel
+    inversion: Inversion
+    schedule: Schedule
+    cond: Conditioning  # its prompt, one row
+    replay: Replay
+
+    @property
+    def trajectory(self) -> Tensor:
+        """(T + 1, 1, C, h, w), noisiest first; the end is the reconstruction."""
+        return self.replay.trajectory
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the latents."""
+        return self.trajectory.shape[-2], self.trajectory.shape[-1]
 
 
 @dataclass(frozen=True)
 class Context:
     """What a region may look at."""
 
-    edit: Edit
-    source: Tokens  # the source prompt
-    target: Tokens  # the edit's prompt
     inversion: Inversion
     size: tuple[int, int]  # (h, w) of the latents
     device: torch.device
+    edit: Edit
+    source: Tokens  # the source prompt
+    target: Tokens  # the edit's prompt
     difference: Callable[
         [], Tensor
     ]  # (h, w): how differently the prompts would denoise the source, on demand

@@ -1,7 +1,5 @@
 """A mask that was painted."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

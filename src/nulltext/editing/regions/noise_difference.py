@@ -1,17 +1,14 @@
 """Where the source and the target prompt would denoise the source differently."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from nulltext.diffusion import Schedule
+from nulltext.editing.compositing import pool, smooth
 from nulltext.editing.kinds.controls import AttentionControl, RowControl, controlled
-from nulltext.editing.regions.base import Context, Region
-from nulltext.editing.regions.neighbourhood import pool, smooth
-from nulltext.models.base import DiffusionModel
+from nulltext.editing.regions.base import Context, Region, Source
 from nulltext.models.conditioning import Conditioning
 
 PROBES = 6
@@ -36,44 +33,26 @@ class NoiseDifference(Region):
 
 
 @torch.no_grad()
-def noise_difference(
-    model: DiffusionModel,
-    schedule: Schedule,
-    z_0: Tensor,
-    cond: Conditioning,
-    targets: Conditioning,
-    controls: Sequence[RowControl] = (),
-) -> Tensor:
-    """How differently the source and the target prompts would denoise the source under fresh noise.
+def noise_difference(source: Source, targets: Conditioning, controls: Sequence[RowControl]) -> Tensor:
+    """How differently the source's prompt and N targets would denoise the source under fresh noise (N, h, w).
 
-    As in section 3.2 of DiffEdit, but at several noise levels, each with its own noise, which is always the same.
-    Attention control does not count, for it exists to make the two alike, except what an equalizer does.
-
-    Args:
-        model: The model.
-        schedule: T noise levels.
-        z_0: The source's latents (1, C, h, w).
-        cond: The source prompt, one row.
-        targets: The target prompts, N rows.
-        controls: Their attention controls, N of them, or none.
-
-    Returns:
-        (N, h, w): the root mean square over channels, averaged over the probed steps.
+    The root mean square over channels, as in section 3.2 of DiffEdit, but averaged over several noise levels, each with
+    its own noise, which is always the same. Attention control exists to make the two alike: only its equalizer counts.
     """
-    text = Conditioning.cat([cond, targets])
+    schedule, z_0 = source.schedule, source.trajectory[-1]
+    text = Conditioning.cat([source.cond, targets])
     generator = torch.Generator().manual_seed(0)
     heard = any(bool((row.equalizer != 1).any()) for row in controls)
-    size = (z_0.shape[-2], z_0.shape[-1])
-    control = AttentionControl([row.only_equalizer() for row in controls], size) if heard else None
+    control = AttentionControl([row.only_equalizer() for row in controls], source.size) if heard else None
     differences = []
-    with controlled(model, control):
+    with controlled(source.model, control):
         for i in probe_steps(schedule):
             if control is not None:
                 control.start_step(i)
             level = schedule.here(i)
             noise = torch.randn(z_0.shape, generator=generator).to(z_0)
             z = (level.alpha * z_0 + level.sigma * noise).expand(len(text), *z_0.shape[1:])
-            eps = model.predict(z, schedule, i, text).eps
+            eps = source.model.predict(z, schedule, i, text).eps
             differences.append((eps[1:] - eps[:1]).square().mean(1).sqrt())  # (N, h, w)
     return torch.stack(differences).mean(0)
 
@@ -87,18 +66,10 @@ def probe_steps(schedule: Schedule) -> list[int]:
 
 
 def automatic_mask(difference: Tensor, threshold: float | None = None, max_pool: int = 3) -> Tensor:
-    """The part of the picture that a prompt is to change.
+    """The part of the picture (h, w) in [0, 1] that a prompt is to change, from its noise difference (h, w).
 
-    The difference is smoothed, measured against its 97th percentile, cut at a threshold, grown by the max-pool so that
-    a larger shape finds room, and softened at its edge.
-
-    Args:
-        difference: What ``noise_difference`` gives for one prompt (h, w).
-        threshold: A part of the 97th percentile; by default from Otsu's, which suits the picture.
-        max_pool: Side of the max-pool, odd; 1 does not grow the mask.
-
-    Returns:
-        (h, w) in [0, 1]; all 0 where the prompts mean the same picture.
+    The difference is smoothed, measured against its 97th percentile, cut at a threshold (by default from Otsu's, which
+    suits the picture), grown by a max-pool of odd side so that a larger shape finds room, and softened at its edge.
     """
     smoothed = smooth(difference)
     scale = torch.quantile(smoothed, 0.97)

@@ -1,15 +1,13 @@
 """Where words of the prompts are looked at: Prompt-to-Prompt's local blend."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nulltext.editing.compositing import pool
 from nulltext.editing.regions.base import Context, Region
-from nulltext.editing.regions.neighbourhood import pool
 
 WORD_THRESHOLD = 0.3
 """The part of an attention map's maximum over which a pixel belongs to a word (Prompt-to-Prompt's code)."""
@@ -32,17 +30,7 @@ class Words(Region):
 
 
 def word_mask(maps: Sequence[Tensor], size: tuple[int, int], threshold: float, max_pool: int = 3) -> Tensor:
-    """Where any of some words is looked at.
-
-    Args:
-        maps: The attention maps (h', w') of the words, source's and target's.
-        size: (h, w) of the latents.
-        threshold: A part of each map's maximum.
-        max_pool: Side of the max-pool, odd.
-
-    Returns:
-        (h, w), 0 or 1.
-    """
+    """Where any of some attention maps (h', w') exceeds a part of its maximum, grown: 0 or 1 of ``size`` (h, w)."""
     mask = torch.zeros(size, dtype=torch.bool, device=maps[0].device)
     for attention in maps:
         grown = F.interpolate(pool(attention, max_pool)[None, None], size=size)[0, 0]
