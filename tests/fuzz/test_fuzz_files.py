@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from nulltext.cli import main
 from nulltext.cli.configs import check_config
 from nulltext.errors import UserError
-from nulltext.evaluation.benchmarks import read_benchmark
+from nulltext.evaluation import DataOptions, open_benchmark
 from nulltext.inversion.file import Inversion
 from nulltext.runs.checkpoints import read_checkpoint
 
@@ -137,7 +137,7 @@ def _a_benchmark(entries: dict[str, Any]) -> None:
     folder = ROOM / "pie"
     (folder / "annotation_images").mkdir(parents=True, exist_ok=True)
     (folder / "mapping_file.json").write_text(json.dumps(entries))
-    found = either_works_or_says_why(lambda: read_benchmark("pie_bench", folder))
+    found = either_works_or_says_why(lambda: open_benchmark(DataOptions("pie_bench", folder)))
     for task in found.tasks if found else []:
         assert "/" not in task.name and task.image.resolve().is_relative_to(folder.resolve())
 

@@ -67,13 +67,7 @@ class EditRun:
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs the ``edit`` verb.
-
-    Args:
-        words: The words after ``edit``.
-
-    Returns:
-        0.
+    """Runs the ``edit`` verb; returns 0.
 
     Raises:
         UserError: Options that make no sense, or an edit that cannot be made.

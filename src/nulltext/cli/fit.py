@@ -8,6 +8,7 @@ import re
 import threading
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,7 @@ class MethodChoice:
 
 
 def main(words: list[str]) -> int:
-    """Inverts the pictures that the words name.
-
-    Args:
-        words: The options, such as ``["--data.image", "sheep.jpg"]``; configs are paths already.
+    """Inverts the pictures that the words name; configs are paths already.
 
     Returns:
         0; 1 where some of several pictures could not be used or inverted, or one of several processes died; 130 or
@@ -122,6 +120,7 @@ class FitCLI(LightningCLI):
     datamodule: PictureData
     model: NullTextInversion
     trainer: Trainer
+    callbacks: list[Callback]
 
     def __init__(self, words: list[str]) -> None:
         self.code = 0
@@ -170,16 +169,11 @@ class FitCLI(LightningCLI):
         """Nothing: else the checkpoint's hyper-parameters would silently beat the command line."""
 
     def before_instantiate_classes(self) -> None:
-        """Checks what can be checked without a model.
-
-        Raises:
-            UserError: A precision that is refused, or a checkpoint that is not there.
-        """
+        """Checks what can be checked without a model: precision, device, strategy, checkpoint."""
         fit = self.config.fit
         _place(fit)
-        fit.trainer.strategy = choose_strategy(
-            fit.trainer.strategy, fit.trainer.devices, fit.trainer.num_nodes
-        )
+        trainer = fit.trainer
+        trainer.strategy = choose_strategy(trainer.strategy, trainer.devices, trainer.num_nodes)
         if fit.ckpt_path is not None:
             path = find_checkpoint(str(fit.ckpt_path), Path(fit.trainer.default_root_dir or "."))
             read_checkpoint(path)
@@ -209,13 +203,11 @@ class FitCLI(LightningCLI):
         if fit.trainer.logger in (None, True):
             run = run_of(Path(fit.ckpt_path)) if fit.ckpt_path else None
             kwargs["logger"] = RunFolder(Path(fit.trainer.default_root_dir or "."), run)
-        ours: list[Callback] = []
-        if fit.trainer.enable_progress_bar is not False:
-            ours.append(Progress())  # first, so that the bar is closed when the last line is printed
-        ours.append(Artifacts())
-        if fit.trainer.enable_checkpointing is not False:
-            ours.append(Checkpointer())
-        kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *ours]
+        bar = fit.trainer.enable_progress_bar is not False
+        saves = fit.trainer.enable_checkpointing is not False
+        # the bar first, so that it is closed when the last line is printed
+        self.callbacks = [*[Progress()][:bar], Artifacts(), *[Checkpointer()][:saves]]
+        kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *self.callbacks]
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
@@ -224,8 +216,8 @@ class FitCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Runs, and prints how to go on where it was stopped; a model that is not there leaves no run folder."""
         checkpoint = kwargs["ckpt_path"] = self._own_checkpoint(kwargs.get("ckpt_path"))
-        options = self.config_init.fit.model
-        check_model(options.pretrained, variant=options.variant, revision=options.revision)
+        loading = self.model.loading
+        check_model(loading.pretrained, loading.variant, loading.revision, loading.family)
         try:
             self.trainer.fit(**kwargs, weights_only=True)
         except SIGTERMException:
@@ -248,18 +240,18 @@ class FitCLI(LightningCLI):
     def _report(self) -> None:
         """What the callbacks do not know: what was there before, what other processes did, how to go on."""
         folder, alone = run_folder(self.trainer), self.trainer.world_size == 1
+        made = sum(callback.done for callback in self.callbacks if isinstance(callback, Artifacts))
         if self.datamodule.finished:
             print(f"nulltext: {len(self.datamodule.finished)} of these pictures were finished before")
         if not alone and self.trainer.is_global_zero:
             print(closing(folder))
-        halfway = 0 < int(self.model.cursor) < self.model.method.steps  # max_time, limit_train_batches
-        stopped = self.code or (halfway and not self.trainer.fast_dev_run)
-        if stopped and (folder / LAST).is_file():
+        trial, done = bool(self.config.fit.trainer.fast_dev_run), int(self.model.cursor)
+        halfway = 0 < done < self.model.method.steps and not trial  # max_time, limit_train_batches
+        if (self.code or halfway) and (folder / LAST).is_file():
             again = os.path.relpath(folder / LAST)
             print(f"nulltext: stopped; go on with the same command and --ckpt_path {again}")
-        elif alone and not self.code and not halfway and not self._artifacts().done:
-            if not self.datamodule.broken:
-                print(f"nulltext: {folder} is finished; nothing was left to do")
+        elif alone and not (self.code or halfway or trial or made or self.datamodule.broken):
+            print(f"nulltext: {folder} is finished; nothing was left to do")
 
     def _own_checkpoint(self, path: str | None) -> Path | None:
         """The checkpoint of this process; finds the pictures first, before another process or the model is there."""
@@ -270,28 +262,23 @@ class FitCLI(LightningCLI):
         mine = [(source.name, source.sha256) for source in self.datamodule.sources]
         return choose_checkpoint(Path(path), self.trainer.global_rank, mine)
 
-    def _artifacts(self) -> Artifacts:
-        return next(c for c in self.trainer.callbacks if isinstance(c, Artifacts))  # type: ignore[attr-defined]
-
 
 def _with_size(words: list[str]) -> list[str]:
     """``--data.size 32,48`` as the list that it is."""
-    for k, word in enumerate(words):
-        pair = word.removeprefix("--data.size=") if "=" in word else word
-        named = word.startswith("--data.size=") or (k and words[k - 1] == "--data.size")
-        if named and "," in pair and not pair.startswith("["):
-            words[k] = word.replace(pair, f"[{pair}]")
-    return words
+    option = "--data.size"
+    return [
+        re.sub(r"(\d+,\d+)$", r"[\1]", word) if option in (before, word.partition("=")[0]) else word
+        for before, word in pairwise(["", *words])
+    ]
 
 
 def _place(fit: Any) -> None:
     """Where and in which precision: ``--device`` and ``--precision`` are short for the Trainer's options."""
     fit.trainer.precision = find_precision(fit.trainer.precision if fit.precision is None else fit.precision)
-    if fit.device not in (None, "auto"):
+    if fit.device is not None:
         device = find_device(fit.device)
         fit.trainer.accelerator = device.type
-        if device.index is not None:
-            fit.trainer.devices = [device.index]
+        fit.trainer.devices = fit.trainer.devices if device.index is None else [device.index]
     fit.device = fit.precision = None  # config.yaml has them once
 
 

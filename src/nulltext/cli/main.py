@@ -129,7 +129,7 @@ def _announce(verb: str, words: list[str]) -> None:
     """The first line, before the libraries are imported, which takes seconds."""
     key, what, default = LOADS[verb]
     named = str(find_value(words, key) or default)
-    if named:
+    if named and os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"nulltext: loading the {what} {printable(named)}", flush=True)
 
 

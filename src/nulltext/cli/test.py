@@ -69,19 +69,13 @@ class Shared:
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs the ``test`` verb.
-
-    Args:
-        words: The words after ``test``.
-
-    Returns:
-        0; 1 where entries of the benchmark were skipped.
+    """Runs the ``test`` verb; returns 0, or 1 where entries of the benchmark were skipped.
 
     Raises:
         UserError: A setting is wrong, or there is nothing to measure.
     """
     words = gather(words, *LISTS)
-    options = read_options(_options(_methods(words)), words, "main.py test", DESCRIPTION)
+    options: Any = read_options(_options(_methods(words)), words, "main.py test", DESCRIPTION)
     settings = settings_of(options)
     check(settings)  # before anything is drawn
     with Progress() as progress:
