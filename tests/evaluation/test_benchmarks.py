@@ -7,9 +7,20 @@ import pytest
 import torch
 from PIL import Image
 
-from nulltext.benchmark_tasks import PIE_SIDE, decode_runs, encode_runs, read_mask, read_picture
-from nulltext.benchmarks import read_benchmark, read_imagefolder, read_parquet, read_pie_bench
 from nulltext.errors import UserError
+from nulltext.evaluation import DataOptions, open_benchmark
+from nulltext.evaluation.benchmarks import base, detect
+from nulltext.evaluation.benchmarks.base import read_mask
+from nulltext.evaluation.benchmarks.imagefolder import read_imagefolder
+from nulltext.evaluation.benchmarks.parquet import read_parquet
+from nulltext.evaluation.benchmarks.pie_bench import read_pie_bench
+from nulltext.evaluation.benchmarks.run_length import PIE_SIDE, decode_runs, encode_runs
+from nulltext.pixels import as_saved
+
+
+def read_picture(stored, size):
+    """The picture in [0, 1]."""
+    return as_saved(base.read_picture(stored, size)[0])
 
 
 def save_picture(path, side=PIE_SIDE, colour=(200, 100, 50)):
@@ -111,7 +122,7 @@ def test_what_is_wrong_is_named_counted_and_skipped(pie):
         "empty": "original_prompt, editing_prompt",
         "number": "not an object",
         "same": "the same picture and edit as good",
-        "blend": "kept, without a blend",
+        "blend": "used without a blend",
     }
     for name, words in expected.items():
         assert words in said[name], said[name]
@@ -143,9 +154,11 @@ def test_a_benchmark_of_nothing_is_refused_in_one_line(pie, entries, text, words
 
 def test_no_folder_and_no_mapping_file(tmp_path):
     with pytest.raises(UserError, match=r"--data\.folder"):
-        read_benchmark("pie_bench", tmp_path / "none")
+        open_benchmark(DataOptions())
+    with pytest.raises(UserError, match=r"none.*--data\.folder"):
+        open_benchmark(DataOptions("pie_bench", tmp_path / "none"))
     with pytest.raises(UserError, match=r"mapping_file\.json"):
-        read_benchmark("pie_bench", tmp_path)
+        open_benchmark(DataOptions("pie_bench", tmp_path))
 
 
 def test_the_second_list_of_pie_bench_without_types_and_masks(pie):
@@ -153,7 +166,8 @@ def test_the_second_list_of_pie_bench_without_types_and_masks(pie):
         {"a": {k: v for k, v in pie_entry("x/a.png").items() if k not in ("editing_type_id", "mask")}}
     )
     (folder / "mapping_file.json").rename(folder / "mapping_file_ti2i_benchmark.json")
-    (task,) = read_benchmark("pie_bench", folder, "mapping_file_ti2i_benchmark.json").tasks
+    data = DataOptions(folder=folder, mapping="mapping_file_ti2i_benchmark.json")
+    (task,) = open_benchmark(data).tasks
     assert task.edit_type == "unspecified" and read_mask(task, 64) is None
 
 
@@ -180,9 +194,9 @@ def test_pictures_are_cut_square_and_averaged(tmp_path):
     assert read_picture(tmp_path / "wide.png", 12).shape == (3, 12, 12)
 
 
-def test_a_broken_picture_is_a_value_error_with_its_name(tmp_path):
+def test_a_broken_picture_is_an_error_with_its_name(tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(ValueError, match=r"torn\.png"):
+    with pytest.raises(UserError, match=r"torn\.png"):
         read_picture(tmp_path / "torn.png", 8)
 
 
@@ -190,8 +204,11 @@ def test_a_broken_picture_is_a_value_error_with_its_name(tmp_path):
 
 
 def test_imagefolder_in_json_lines_and_in_csv(tmp_path):
-    for name in ("a.png", "mask.png", "after.png"):
+    for name in ("a.png", "after.png"):
         save_picture(tmp_path / name, 64)
+    mask = np.full((64, 64), 120, np.uint8)  # darker than half: not edited
+    mask[16:32, 16:32] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
     row = {"file_name": "a.png", "prompt": "a sheep", "target_prompt": "an elk", "blend_word": "sheep elk"}
     extra = {"mask_file_name": "mask.png", "target_file_name": "after.png", "edit_type": "animal"}
     lines = [
@@ -203,7 +220,11 @@ def test_imagefolder_in_json_lines_and_in_csv(tmp_path):
     benchmark = read_imagefolder(tmp_path)
     (task,) = benchmark.tasks
     assert task.blend == ("sheep", "elk") and task.edit_type == "animal"
-    assert read_mask(task, 16).sum() == 0  # (200, 100, 50) is darker than half
+    expected = torch.zeros(1, 16, 16)
+    expected[:, 4:8, 4:8] = 1
+    _, placement = base.read_picture(task.image, 16)
+    assert torch.equal(read_mask(task, 16, placement), expected)
+    assert task.truth == tmp_path / "after.png"
     assert len(benchmark.problems) == 2 and "no.png" in benchmark.problems[1]
     (tmp_path / "metadata.jsonl").unlink()
     (tmp_path / "metadata.csv").write_text(
@@ -218,6 +239,106 @@ def test_imagefolder_without_metadata_is_refused(tmp_path):
         read_imagefolder(tmp_path)
 
 
+def test_a_row_without_a_target_prompt_is_scored_by_its_reconstruction(tmp_path):
+    save_picture(tmp_path / "a.png", 64)
+    (tmp_path / "metadata.csv").write_text("file_name,prompt\na.png,a sheep\n")
+    (task,) = read_imagefolder(tmp_path).tasks
+    assert task.prompt == "a sheep" and task.target_prompt is None
+
+
+def test_two_edits_of_one_picture_are_two_tasks(tmp_path):
+    save_picture(tmp_path / "a.png", 64)
+    rows = [
+        {"file_name": "a.png", "prompt": "a sheep", "target_prompt": t} for t in ("an elk", "a cow", "an elk")
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    benchmark = read_imagefolder(tmp_path)
+    assert [t.name for t in benchmark.tasks] == ["a", "a-2"]
+    assert "same picture and edit" in benchmark.problems[0]
+
+
+def test_a_mask_goes_the_way_of_its_picture(tmp_path):
+    Image.new("RGB", (96, 64), (10, 200, 30)).save(tmp_path / "wide.png")
+    mask = np.zeros((64, 96), np.uint8)
+    mask[:, :48] = 255  # the left half of the photo, of which the middle square shows a third
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    row = {"file_name": "wide.png", "prompt": "a", "target_prompt": "b", "mask_file_name": "mask.png"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
+    (task,) = read_imagefolder(tmp_path).tasks
+    _, placement = base.read_picture(task.image, 32)
+    expected = torch.zeros(1, 32, 32)
+    expected[..., :16] = 1
+    assert torch.equal(read_mask(task, 32, placement), expected)
+
+
+# ------------------------------------------------------------------------------------------------ what a folder is
+
+
+def kinds_of_folder(folder):
+    """One folder of each form, by the form's name."""
+    places = {name: folder / name for name in ("pie_bench", "imagefolder", "run_folder", "pictures")}
+    save_picture(places["pie_bench"] / "annotation_images" / "a.png")
+    (places["pie_bench"] / "mapping_file.json").write_text(json.dumps({"a": pie_entry("a.png")}))
+    save_picture(places["imagefolder"] / "a.png", 64)
+    row = {"file_name": "a.png", "prompt": "a sheep", "target_prompt": "an elk"}
+    (places["imagefolder"] / "metadata.jsonl").write_text(json.dumps(row))
+    save_picture(places["pictures"] / "deep" / "b.png", 64)
+    (places["pictures"] / "deep" / "b.txt").write_text("a white sheep")
+    save_picture(places["pictures"] / "dumb.png", 64, (1, 2, 3))
+    save_picture(places["run_folder"] / "sheep" / "original.png", 64)
+    write_inversion(places["run_folder"] / "sheep" / "inversion.safetensors")
+    return places
+
+
+def write_inversion(path):
+    from nulltext.inversion.file import Inversion
+
+    tensors = {"null_embeddings": torch.zeros(2, 3, 4), "noise": torch.zeros(4, 8, 8)}
+    facts = {"prompt": "a white sheep", "guidance_scale": 7.5, "model": "farmyard", "fingerprint": "x"}
+    Inversion(**tensors, **facts, scheduler={}, timesteps=[501, 1], size=(64, 64)).save(path)
+
+
+def test_what_a_folder_is_is_found_by_looking_and_nothing_is_written_there(tmp_path):
+    for kind, folder in kinds_of_folder(tmp_path).items():
+        before = sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+        assert detect(folder) == kind
+        benchmark = open_benchmark(DataOptions(folder=folder))
+        assert benchmark.name == kind and len(benchmark.tasks) == 1
+        scored = benchmark.tasks[0].target_prompt
+        assert (scored is None) == (kind in ("run_folder", "pictures")), kind
+        assert read_picture(benchmark.tasks[0].image, 32).shape == (3, 32, 32)
+        assert sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+        assert open_benchmark(DataOptions("farmyard", folder)).name == kind  # whatever was drawn elsewhere
+
+
+def test_pictures_without_a_caption_are_named(tmp_path):
+    folder = kinds_of_folder(tmp_path)["pictures"]
+    benchmark = open_benchmark(DataOptions(folder=folder))
+    assert [(t.name, t.prompt) for t in benchmark.tasks] == [("deep_b", "a white sheep")]
+    assert len(benchmark.problems) == 1 and benchmark.problems[0].startswith("dumb: no prompt")
+    (folder / "deep" / "b.txt").unlink()
+    with pytest.raises(UserError, match="2 skipped") as raised:
+        open_benchmark(DataOptions(folder=folder))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_of_nothing_is_one_line_that_says_what_to_give(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"metadata\.jsonl.*caption.*--data\.folder") as raised:
+        open_benchmark(DataOptions(folder=tmp_path))
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match="no folder"):
+        open_benchmark(DataOptions(folder=tmp_path / "none"))
+
+
+def test_names_may_not_climb_out_of_pie_bench(pie):
+    folder = pie(
+        {"a": pie_entry("x/a.png"), "b": {**pie_entry("missing.png"), "image_path": "../missing.png"}}
+    )
+    benchmark = read_pie_bench(folder)
+    assert [t.name for t in benchmark.tasks] == ["a"] and "leaves" in benchmark.problems[0]
+
+
 # ------------------------------------------------------------------------------------------------ parquet
 
 
@@ -226,15 +347,18 @@ def test_parquet_of_imagenhub(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     save_picture(tmp_path / "a.png", 16)
     picture = {"bytes": (tmp_path / "a.png").read_bytes(), "path": "a.png"}
+    save_picture(tmp_path / "mask.png", 16, (255, 255, 255))
+    mask = {"bytes": (tmp_path / "mask.png").read_bytes(), "path": "mask.png"}
     rows = {
         "img_id": ["7", "8", "9"],
         "source_img": [picture, picture, None],
-        "mask_img": [picture, None, None],
+        "mask_img": [mask, None, None],
         "source_global_caption": ["a sheep", "", "a dog"],
         "target_global_caption": ["an elk", "an elk", "an elk"],
         "target_img": [picture, picture, picture],
     }
     parquet.write_table(pyarrow.table(rows), tmp_path / "dev.parquet")
+    assert detect(tmp_path) == "parquet"
     benchmark = read_parquet(tmp_path)
     (task,) = benchmark.tasks
     assert task.name == "7_dev_00000" and task.prompt == "a sheep"
@@ -286,7 +410,7 @@ def test_the_farmyard_benchmark_is_read_back_as_pie_bench(tmp_path, monkeypatch)
     assert [t.edit_type for t in benchmark.tasks] == [kind for kind, _ in few]
     for task, (_, edit) in zip(benchmark.tasks, few, strict=True):
         assert (task.prompt, task.target_prompt) == (caption(edit.before), caption(edit.after))
-        before, after = read_picture(task.image, 64), read_picture(task.counterfactual, 64)
+        before, after = read_picture(task.image, 64), read_picture(task.truth, 64)
         mask = read_mask(task, 64)
         outside = (before - after).abs() * (1 - mask)
         assert outside.max() <= 4 / 255 + 1e-6  # what `changed_pixels` calls unchanged

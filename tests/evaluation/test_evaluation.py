@@ -3,27 +3,44 @@
 import csv
 import json
 import math
-from dataclasses import asdict
-from pathlib import Path
+import re
+from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 import torch
-import yaml
 from PIL import Image
+from torch.optim import Adam
 
-from nulltext.backbone import Backbone
-from nulltext.benchmark_tasks import read_picture
-from nulltext.cli import find_config, main
+from nulltext.diffusion import trajectory
 from nulltext.errors import UserError
-from nulltext.evaluation import evaluate, gather_sources, load_backbone, open_benchmark
-from nulltext.evaluation_figures import contact_sheet
-from nulltext.evaluation_methods import OPTIMIZERS, Evaluator, as_saved
-from nulltext.evaluation_results import Results, Row, Store, Summary, write_results
-from nulltext.evaluation_settings import METHODS, DataSettings, ModelSettings, Settings
-from nulltext.inversion import start_embedding
-from nulltext.judge import Judge
-from nulltext.pivot import ddim_invert
+from nulltext.evaluation import (
+    COMPARED,
+    DataOptions,
+    Settings,
+    build_methods,
+    evaluate,
+    markdown,
+    open_benchmark,
+    write_figures,
+    write_results,
+)
+from nulltext.evaluation.benchmarks.base import read_picture
+from nulltext.evaluation.progress import Progress
+from nulltext.evaluation.results.figures import contact_sheet
+from nulltext.evaluation.results.rows import Evaluations, Results, Row, Summary
+from nulltext.evaluation.results.store import Store
+from nulltext.evaluation.runner import Runner
+from nulltext.evaluation.sources import gather_sources
+from nulltext.inversion import NullText
+from nulltext.inversion.base import guided_denoiser
+from nulltext.inversion.invert import run
+from nulltext.metrics import METRICS as ALL_METRICS
+from nulltext.metrics import MetricOptions, load_metrics, psnr
+from nulltext.models import DiffusionModel
+from nulltext.pixels import as_saved
 
+METHODS = ("generated", "ddim", "null_text", "negative_prompt", "direct")
 WAYS = ("reconstruction", "plain", "prompt_to_prompt", "default")
 
 
@@ -60,22 +77,29 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def backbone(tiny_sd):
-    return Backbone.from_pretrained(str(tiny_sd))
+def model(tiny_sd):
+    return DiffusionModel.from_pretrained(str(tiny_sd))
 
 
-def settings(folder, output, **changes):
+@pytest.fixture(scope="module")
+def suite():
+    return load_metrics(MetricOptions(clip=None))
+
+
+SHARED = {
+    "steps": 4,
+    "inner_steps": 2,
+    "start": 0.0,
+    "guidance_scale": 2.0,
+    "fixed_point_iterations": 0,
+    "tolerance": 0.0,
+}
+
+
+def settings(folder, output, names=METHODS, shared=SHARED, **changes):
     return Settings(
-        model=ModelSettings(
-            pretrained="tiny",
-            steps=4,
-            inner_steps=2,
-            start=0.0,
-            guidance_scale=2.0,
-            fixed_point_iterations=0,
-            tolerance=0.0,
-        ),
-        data=DataSettings("pie_bench", folder, limit=changes.pop("limit", None)),
+        methods=build_methods(names, shared),
+        data=DataOptions("pie_bench", folder, limit=changes.pop("limit", None)),
         batch_size=2,
         output=output,
         **changes,
@@ -83,8 +107,8 @@ def settings(folder, output, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(folder, backbone, tmp_path_factory):
-    return evaluate(settings(folder, tmp_path_factory.mktemp("whole")), backbone, Judge())
+def finished(folder, model, suite, tmp_path_factory):
+    return evaluate(settings(folder, tmp_path_factory.mktemp("whole")), model, suite)
 
 
 def test_every_edit_has_every_method_and_way(finished):
@@ -99,8 +123,6 @@ def test_every_edit_has_every_method_and_way(finished):
 def test_the_scores_are_those_of_the_saved_pictures(finished):
     import numpy as np
 
-    from nulltext.metrics import psnr
-
     results, store = finished
     row = next(r for r in results.rows if (r.method, r.editing) == ("ddim", "prompt_to_prompt"))
     source, output = (
@@ -112,60 +134,70 @@ def test_the_scores_are_those_of_the_saved_pictures(finished):
 
 def test_a_full_mask_is_counted_as_nan_and_left_out_of_the_mean(finished):
     results, _ = finished
-    summary = results.summary("ddim", "plain", "background_psnr")
+    summary = results.summary("ddim", "plain", ALL_METRICS["background_psnr"]())
     assert (summary.n, summary.nan) == (3, 1) and math.isfinite(summary.mean)
 
 
-def test_methods_are_what_they_say(finished, backbone):
+def test_methods_are_what_they_say(finished, model):
     results, store = finished
     picture = "000000000001"
     pixels = {m: Image.open(store.picture(picture, f"{m}-plain")).tobytes() for m in METHODS}
     assert pixels["direct"] == pixels["ddim"]  # nothing looks at the source branch
     assert len(set(pixels.values())) == 4
-    source = read_picture(store.picture(picture, "source"), 32)[None]
-    vae = as_saved(backbone.decode_latents(backbone.encode_image(source * 2 - 1)))
+    source = read_picture(store.picture(picture, "source"), 32)[0][None]
+    vae = as_saved(model.decode(model.encode(source)))
     away = {
-        m: (read_picture(store.picture(picture, f"{m}-reconstruction"), 32)[None] - vae)
+        m: (as_saved(read_picture(store.picture(picture, f"{m}-reconstruction"), 32)[0])[None] - vae)
         .square()
         .mean()
         .item()
         for m in METHODS
     }
     assert away["direct"] < 1e-6 < away["generated"]  # one rounding of a batched forward at most
-    seconds = {m: results.summary(m, "reconstruction", "unet_evaluations").mean for m in METHODS}
-    steps, inner = 4, 2
-    pivot = steps
-    assert seconds["generated"] == 2 * steps
-    assert seconds["direct"] == pivot
-    assert seconds["ddim"] == seconds["negative_prompt"] == pivot + 2 * steps
-    assert seconds["null_text"] == pivot + steps * (2 + 2 * inner)
+    costs = {
+        (m, way): results.values(m, way, Evaluations())[0]
+        for m in METHODS
+        for way in ("reconstruction", "plain")
+    }
+    steps, inner, pivot = 4, 2, 4
+    reconstruction = {m: costs[m, "reconstruction"] for m in METHODS}
+    assert reconstruction["generated"] == 2 * steps
+    assert reconstruction["direct"] == pivot
+    assert reconstruction["ddim"] == pivot + 2 * steps
+    assert reconstruction["negative_prompt"] == pivot + steps  # null text and prompt are one
+    assert reconstruction["null_text"] == pivot + steps * (2 + 2 * inner)
+    assert costs["generated", "plain"] == 2 * steps  # a plain edit needs no trajectory of the source
+    assert costs["ddim", "plain"] == costs["direct", "plain"] == pivot + 2 * steps
+    assert costs["null_text", "plain"] == reconstruction["null_text"] + 2 * steps
 
 
 @pytest.mark.parametrize("start", [0.0, 0.5, 1.0])
-def test_the_null_texts_of_sdxl_lead_along_the_walk_they_were_learned_on(tiny_sdxl, tmp_path, start):
+def test_the_null_texts_of_sdxl_lead_along_the_trajectory_they_were_learned_on(tiny_sdxl, start):
     """Also what rides along with them: SDXL's pooled embedding starts where the sequence does."""
-    backbone = Backbone.from_pretrained(str(tiny_sdxl))
-    model = ModelSettings(pretrained="tiny", steps=3, inner_steps=2, start=start, tolerance=0.0)
-    evaluator = Evaluator(backbone, Judge(), Settings(model, output=tmp_path), Store(tmp_path, {}))
-    cond = evaluator.embed(["a white sheep", "a black cow"])
+    model = DiffusionModel.from_pretrained(str(tiny_sdxl))
+    method = NullText(steps=3, inner_steps=2, start=start, tolerance=0.0, detail_steps=0)
+    cond = model.embed(["a white sheep", "a black cow"], (32, 32))
     z_0 = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    pivot = ddim_invert(backbone, evaluator.schedule, z_0, cond)
-    null, walk = evaluator._learn(pivot, cond)
+    state = method.begin(model, z_0, cond)
+    replay = run(method, model, state)
+    denoise = guided_denoiser(model, state.schedule, cond, replay.null_texts, method.guidance_scale)
     with torch.no_grad():
-        again = evaluator._walk(pivot[0], cond, null)
-    torch.testing.assert_close(again, walk, rtol=1e-4, atol=1e-4)
-    assert null[0].pooled.equal(start_embedding(backbone, cond, start).pooled)
-    assert null[0].pooled.equal(cond.pooled) == (start == 1)
+        again = trajectory(denoise, state.schedule, state.pivot[0])
+    torch.testing.assert_close(again, replay.trajectory, rtol=1e-4, atol=1e-4)
+    pooled = replay.null_texts[0].extras["pooled"]
+    assert pooled.equal(method.null_text(model, cond, (32, 32)).extras["pooled"])
+    assert pooled.equal(cond.extras["pooled"]) == (start == 1)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_inner_steps_are_the_named_optimizers(backbone, tmp_path, name):
-    model = ModelSettings(pretrained="tiny", steps=1, inner_steps=1, optimizer=name, tolerance=0.0)
-    evaluator = Evaluator(backbone, Judge(), Settings(model, output=tmp_path), Store(tmp_path, {}))
-    cond = evaluator.embed(["a white sheep"])
+@pytest.mark.parametrize("name", ["adam", "normalised_gradient"])
+def test_the_inner_steps_are_the_given_optimizers(model, name):
+    given = {"optimizer": partial(Adam, lr=0.01)} if name == "adam" else {}
+    shared = {"steps": 1, "inner_steps": 1, "tolerance": 0.0, "unheard_of": 7, **given}
+    (method,) = build_methods(["null_text"], shared).values()
+    cond = model.embed(["a white sheep"])
     z_0 = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    null, _ = evaluator._learn(ddim_invert(backbone, evaluator.schedule, z_0, cond), cond)
-    step = null[0].sequence - cond.sequence  # it starts at the source prompt
+    state = method.begin(model, z_0, cond)
+    step = run(method, model, state).null_texts[0].sequence - cond.sequence  # it starts at the source prompt
     if name == "adam":
         assert 0 < step.abs().max() < 0.01001  # no entry goes further
     else:
@@ -173,22 +205,20 @@ def test_the_inner_steps_are_the_named_optimizers(backbone, tmp_path, name):
         assert step.abs().max() > 0.004
 
 
-def test_the_source_prompt_as_target_is_the_reconstruction(backbone, folder, tmp_path):
-    from dataclasses import replace
-
+def test_the_source_prompt_as_target_is_the_reconstruction(model, suite, folder, tmp_path):
     chosen = settings(folder, tmp_path, editing=("plain",))
-    evaluator = Evaluator(backbone, Judge(), chosen, Store(tmp_path, {}))
-    task = open_benchmark(chosen.data, tmp_path).tasks[0]
-    (source,) = gather_sources([replace(task, target_prompt=task.prompt)], evaluator.size, [])
-    evaluator.run([source])
+    runner = Runner(model, suite, chosen, Store(tmp_path, {}))
+    task = open_benchmark(chosen.data).tasks[0]
+    (source,) = gather_sources([replace(task, target_prompt=task.prompt)], runner.side, [])
+    runner.run([source])
     for method in METHODS:
         if method != "direct":
             names = (f"{method}-reconstruction", f"{method}-plain")
-            a, b = (Image.open(evaluator.store.picture(task.name, n)).tobytes() for n in names)
+            a, b = (Image.open(runner.store.picture(task.name, n)).tobytes() for n in names)
             assert max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1, method
 
 
-def test_a_killed_benchmark_continues_and_ends_with_the_same_table(finished, folder, backbone, tmp_path):
+def test_a_killed_benchmark_continues_and_ends_with_the_same_table(finished, folder, model, suite, tmp_path):
     """A second start takes up the records, and with them what was said of their edits."""
     whole, _ = finished
     chosen = settings(folder, tmp_path)
@@ -201,14 +231,15 @@ def test_a_killed_benchmark_continues_and_ends_with_the_same_table(finished, fol
             raise Killed
 
     with pytest.raises(Killed):
-        evaluate(chosen, backbone, Judge(), stop_in_the_second_batch)
+        evaluate(chosen, model, suite, progress=stop_in_the_second_batch)
     first = {p: p.stat().st_mtime_ns for p in (tmp_path / "pictures").glob("*.json")}
     assert 0 < len(first) < 4
     seen = []
-    results, _ = evaluate(chosen, backbone, Judge(), lambda *said: seen.append(said))
-    assert list(dict.fromkeys(said[:2] for said in seen)) == [(len(first), 4), (4, 4)]
-    assert (seen[0][2], seen[-1][2]) == ("pivot", "done")
-    assert [doing for *_, doing in seen if "timestep" in doing] == [
+    results, _ = evaluate(chosen, model, suite, progress=lambda *said: seen.append(said))
+    assert seen[0] == (0, 4, "loading the model")  # before anything that takes long
+    assert list(dict.fromkeys(said[:2] for said in seen[1:])) == [(len(first), 4), (4, 4)]
+    assert (seen[1][2], seen[-1][2]) == ("pivot", "done")
+    assert [doing for *_, doing in seen if doing.startswith("null_text, timestep")] == [
         f"null_text, timestep {i} of 4" for i in (1, 2, 3, 4)
     ]
     assert {p: p.stat().st_mtime_ns for p in first} == first  # not done again
@@ -221,23 +252,26 @@ def as_text(rows):
     return [json.dumps({**asdict(row), "seconds": None}) for row in rows]
 
 
-def test_another_choice_is_refused_by_name(finished, folder, backbone):
+def test_another_choice_is_refused_by_name(finished, folder, model, suite):
     _, store = finished
     with pytest.raises(UserError, match=r"seed 1234, not 7;.*--output"):
-        evaluate(settings(folder, store.folder, seed=7), backbone, Judge())
+        evaluate(settings(folder, store.folder, seed=7), model, suite)
+    shared = SHARED | {"inner_steps": 3}
+    with pytest.raises(UserError, match=r"methods\.null_text\.inner_steps 2, not 3;.*--output"):
+        evaluate(settings(folder, store.folder, shared=shared), model, suite)
 
 
-def test_a_size_that_the_model_cannot_make_is_refused(tiny_sd):
+def test_a_size_that_the_model_cannot_make_is_refused(folder, model, suite, tmp_path):
     with pytest.raises(UserError, match="size is 31; give a multiple of 2, such as 32"):
-        load_backbone(ModelSettings(pretrained=str(tiny_sd), size=31))
+        evaluate(Settings(data=DataOptions(folder=folder, size=31), output=tmp_path), model, suite)
 
 
-def test_a_damaged_record_is_done_again(folder, backbone, tmp_path):
-    chosen = settings(folder, tmp_path, limit=1, methods=("ddim",), editing=("plain",))
-    evaluate(chosen, backbone, Judge())
+def test_a_damaged_record_is_done_again(folder, model, suite, tmp_path):
+    chosen = settings(folder, tmp_path, limit=1, names=("ddim",), editing=("plain",))
+    evaluate(chosen, model, suite)
     (record,) = (tmp_path / "pictures").glob("*.json")
     record.write_text("{")
-    results, store = evaluate(chosen, backbone, Judge())
+    results, store = evaluate(chosen, model, suite)
     assert store.record(record.stem).rows == results.rows
 
 
@@ -257,7 +291,11 @@ def test_mean_deviation_and_nans():
 def test_tables_say_mean_deviation_nans_reasons_and_choices(tmp_path):
     rows = rows_of([0.25, 0.75, math.nan]) + rows_of([1.0, 1.0, 1.0], method="null_text")
     results = Results(
-        rows, {"benchmark": "made up", "seed": 3}, {"clip_whole": "no CLIP"}, ["p9: torn; skipped"]
+        rows,
+        {"benchmark": "made up", "seed": 3},
+        [metric() for metric in ALL_METRICS.values()],
+        {"clip_whole": "no CLIP"},
+        ["p9: torn; skipped"],
     )
     write_results(results, tmp_path)
     text = (tmp_path / "results.md").read_text()
@@ -271,96 +309,177 @@ def test_tables_say_mean_deviation_nans_reasons_and_choices(tmp_path):
 
 
 def test_a_contact_sheet_has_a_column_a_method_and_a_row_a_way(finished):
+    import numpy as np
+
     results, store = finished
     rows = [row for row in results.rows if row.edit_type == "6_change_attribute_color"]
-    sheet = contact_sheet(store, rows, tile=32)
-    assert sheet.size == (100 + (1 + len(METHODS)) * 34, 14 + 2 * (len(WAYS) * 34 + 8))
-    column, row = METHODS.index("null_text"), WAYS.index("default")
-    for y, name in enumerate(dict.fromkeys(row.picture for row in rows)):
-        corner = (100 + (1 + column) * 34, 14 + y * (len(WAYS) * 34 + 8) + row * 34)
-        tile = sheet.crop((*corner, corner[0] + 32, corner[1] + 32))
-        with Image.open(store.picture(name, "null_text-default")) as picture:
-            assert tile.tobytes() == picture.tobytes()
+    names = list(dict.fromkeys(row.picture for row in rows))
+    sheet = np.asarray(contact_sheet(store, rows, tile=32))
+
+    def corners(name, what):
+        with Image.open(store.picture(name, what)) as picture:
+            pixels = np.asarray(picture)
+        return [
+            (x, y)
+            for y, x in np.argwhere((sheet == pixels[0, 0]).all(-1))
+            if np.array_equal(sheet[y : y + 32, x : x + 32], pixels)
+        ]
+
+    ((left, top),) = corners(names[0], "source")
+    step = corners(names[0], "generated-reconstruction")[0][0] - left
+    assert step > 32
+    for y, name in enumerate(names):
+        for method, way in (("null_text", "default"), ("negative_prompt", "prompt_to_prompt")):
+            across, down = 1 + METHODS.index(method), y * len(WAYS) + WAYS.index(way)
+            assert (left + across * step, top + down * step) in corners(name, f"{method}-{way}")
 
 
-# ------------------------------------------------------------------------------------------------ the command
+def test_files_of_a_finished_benchmark(finished):
+    results, store = finished
+    write_results(results, store.folder)
+    write_figures(results, store)
+    names = ("results.csv", "results.json", "results.md", "sheets/1_change_object.png", "boxes/all.png")
+    for name in names:
+        assert (store.folder / name).is_file(), name
+    assert len(list(store.folder.glob("events.out.tfevents.*"))) == 1
+    text = markdown(results)
+    assert "## PIE-Bench's table" in text and "| null_text | prompt_to_prompt |" in text
+    assert "clip_whole`: no CLIP model was named" in text and "## Definitions" not in markdown(
+        results, notes=False
+    )
+    document = json.loads((store.folder / "results.json").read_text())
+    assert document["choices"]["methods"]["null_text"]["inner_steps"] == 2
+    assert set(document["definitions"]) == {c.name for c in results.columns}
 
 
-def test_the_command_writes_tables_sheets_boxes_and_events(folder, tiny_sd, tmp_path, capsys):
-    words = [
-        "--model.pretrained",
-        str(tiny_sd),
-        "--model.steps=2",
-        "--data.benchmark=pie_bench",
-        "--data.limit=2",
-    ]
-    words += [
-        "--data.folder",
-        str(folder),
-        "--metrics.clip=null",
-        "--methods",
-        "ddim,direct",
-        "--editing",
-        "plain",
-    ]
-    code = main(["test", *words, f"--output={tmp_path / 'run'}"])
-    out = capsys.readouterr().out
-    assert code == 1  # an entry was skipped
-    assert "problem: broken" in out and "left out: clip_whole: no CLIP model was named" in out
-    run = tmp_path / "run"
-    for name in ("results.csv", "results.json", "results.md", "sheets/1_change_object.png"):
-        assert (run / name).is_file(), name
-    assert len(list(run.glob("events.out.tfevents.*"))) == 1
-    pytest.importorskip("matplotlib")
-    assert (run / "boxes" / "all.png").is_file()
+# ------------------------------------------------------------------------------------------------ one's own
+
+
+def test_pictures_with_captions_are_scored_by_their_reconstruction(model, suite, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for seed, name in enumerate(("a", "b")):
+        pixels = torch.rand(3, 40, 48, generator=torch.Generator().manual_seed(seed)).mul(255).byte()
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"a {name}")
+    before = sorted(folder.iterdir())
+    chosen = Settings(
+        methods=build_methods(["ddim", "direct"], SHARED),
+        data=DataOptions(folder=folder),
+        output=tmp_path / "out",
+    )
+    results, store = evaluate(chosen, model, suite)
+    assert {(r.picture, r.method, r.editing) for r in results.rows} == {
+        (p, m, "reconstruction") for p in "ab" for m in ("ddim", "direct")
+    }
+    assert sorted(folder.iterdir()) == before
+    write_results(results, store.folder)
+    write_figures(results, store)
+    text = (store.folder / "results.md").read_text()
+    assert "## Reconstruction" in text and "PIE-Bench" not in text
+
+
+STRANGER = '''
+from dataclasses import dataclass
+
+from nulltext.editing.kinds import Kind
+from nulltext.editing.kinds.controls import RowControl
+from nulltext.inversion.methods.ddim import DDIM
+from nulltext.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Halved(DDIM):
+    """DDIM whose null text is halved."""
+
+    factor: float = 0.5
+    title = "halved"
+
+    def null_text(self, model, cond, size):
+        return super().null_text(model, cond, size).map(lambda x: x * self.factor)
+
+
+class Brightness(Metric):
+    """Mean of the output."""
+
+    name, title = "brightness", "Brightness"
+
+    def __call__(self, outputs, reference):
+        return outputs.flatten(1).mean(1)
+
+
+class Nothing(Kind):
+    """No attention control."""
+
+    def control(self, source, target, steps):
+        return RowControl.nothing(steps, target.length)
+'''
+
+
+def test_a_strangers_method_metric_and_kind_take_part_by_their_import_paths(
+    folder, model, tmp_path, monkeypatch
+):
+    (tmp_path / "stranger_of_tables.py").write_text(STRANGER)
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen = settings(
+        folder,
+        tmp_path / "out",
+        names=["ddim", "stranger_of_tables.Halved"],
+        shared=SHARED | {"factor": 0.25},
+        editing=("plain", "stranger_of_tables.Nothing"),
+        metrics=MetricOptions(clip=None, own=["stranger_of_tables.Brightness"]),
+        limit=1,
+    )
+    assert chosen.methods["Halved"].factor == 0.25
+    results, _ = evaluate(chosen, model, load_metrics(chosen.metrics))
+    assert results.methods == ["ddim", "Halved"]
+    assert results.ways == ["reconstruction", "plain", "stranger_of_tables.Nothing"]
+    text = markdown(results)
+    assert "## Further metrics" in text and "Brightness" in text and "Mean of the output." in text
+    reconstructions = {r.method: r.scores["psnr"] for r in results.rows if r.editing == "reconstruction"}
+    assert reconstructions["ddim"] != reconstructions["Halved"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("changes", "said"),
     [
-        (["--data.benchmark=pie_bench"], "--data.folder"),
-        (["--data.benchmark=pie_bench", "--data.folder=/no/where"], "/no/where"),
-        (["--methods=ddim,edict"], "edict"),
-        (["--data.limit=many"], "data.limit"),
-        (["--model.stepps=3"], "model.steps"),
-        (["--model.pretrained=/no/model"], "/no/model"),
-        (["--model.device=abacus"], "abacus"),
-        (["--batch_size=0"], "batch_size"),
-        (["--config=nothing"], "nothing"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"methods": {}}, "no methods are named"),
+        ({"device": "abacus"}, "abacus"),
+        ({"precision": "8"}, "precision"),
+        ({"editing": ("plain", "plane")}, "'plane' is not one of plain"),
+        ({"editing": ("no.such.Kind",)}, "no.such"),
+        ({"data": DataOptions()}, "--data.folder"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_2(words, said, tmp_path, capsys):
-    assert main(["test", *words, f"--output={tmp_path}"]) == 2
-    err = capsys.readouterr().err
-    assert said in err and len(err.strip().splitlines()) == 1, err
+def test_mistakes_are_one_line_before_anything_loads(changes, said, tmp_path):
+    with pytest.raises(UserError, match=re.escape(said)) as raised:
+        evaluate(Settings(output=tmp_path / "out", **changes))
+    assert "\n" not in str(raised.value) and not (tmp_path / "out").exists()
 
 
-def test_the_published_settings_stand_in_their_config():
-    chosen = yaml.safe_load(find_config("pie_bench").read_text())
-    assert chosen["edit"] == {
-        "cross_steps": 0.4,
-        "self_steps": 0.6,
-        "equalizer": 2.0,
-        "blend": True,
-        "threshold": 0.3,
-        "max_pool": 3,
-    }
-    assert (
-        chosen["model"]["steps"] == 50 and chosen["model"]["guidance_scale"] == 7.5 and chosen["seed"] == 1234
-    )
+@pytest.mark.parametrize(
+    ("name", "said"), [("edict", "edict"), ("no.such.Method", "no.such"), ("json.loads", "derive")]
+)
+def test_an_unknown_method_is_one_line(name, said):
+    with pytest.raises(UserError, match=said) as raised:
+        build_methods([name])
+    assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["benchmark", "pie_bench"])
-def test_every_config_is_read_by_the_command(name, monkeypatch):
-    import nulltext.evaluation_command as command
+def test_every_method_can_be_compared():
+    from nulltext.inversion import METHODS as INVERSIONS
 
-    seen = []
-    monkeypatch.setattr(
-        command, "evaluate", lambda chosen, **_: seen.append(chosen) or (_ for _ in ()).throw(UserError("x"))
-    )
-    assert main(["test", "--config", name]) == 2
-    for section, wanted in yaml.safe_load(find_config(name).read_text()).items():
-        found = getattr(seen[0], section)
-        if isinstance(wanted, dict):
-            found = {option: getattr(found, option) for option in wanted}
-        assert found in (wanted, tuple(wanted) if isinstance(wanted, list) else Path(str(wanted))), section
+    assert list(COMPARED) == ["generated", *INVERSIONS]
+
+
+def test_progress_in_a_pipe_is_lines_the_first_at_once(capsys, monkeypatch):
+    clock = iter([0.0, 5.0, 5.1, 65.0, 65.1, 125.0, 125.1, 125.2])
+    monkeypatch.setattr("nulltext.evaluation.progress.time.monotonic", lambda: next(clock))
+    with Progress() as show:
+        show(4, 8, "loading the model")
+        show(4, 8, "pivot")  # 5 s later: nothing new
+        show(6, 8, "scores")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "benchmark: 4 of 8 edits: loading the model"
+    assert len(lines) == 2 and re.fullmatch(r"benchmark: 6 of 8 edits, about \d+ \w+ left: scores", lines[1])

@@ -20,8 +20,8 @@ from nulltext.farmyard.scene import ANIMALS, HELD_OUT_SEEDS, PLACES, Scene, capt
 from nulltext.files import write_atomically
 from nulltext.inversion import sample
 from nulltext.metrics import psnr, ssim
+from nulltext.metrics.networks import ClipScorer
 from nulltext.pivot import ddim_invert
-from nulltext.scorers import ClipScorer
 
 PHOTOGRAPHS = ("cat", "astronaut", "coffee", "rocket")
 STEPS = 50
