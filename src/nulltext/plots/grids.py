@@ -8,18 +8,17 @@ from typing import Any
 from PIL import Image
 
 from nulltext.plots.fonts import drawable, font
-from nulltext.plots.report import write
 from nulltext.plots.sheet import (
     DPI,
     GAP,
     LARGE,
-    LINE,
     NORMAL,
     PALE,
     SMALL,
     TILE,
     Sheet,
     enlarge,
+    height_of,
     render,
     text_width,
     wrap,
@@ -41,14 +40,14 @@ def strip(pictures: Sequence[tuple[str, str, Image.Image]], columns: int = 3) ->
     across = min(columns, len(tiles))
     step = max(width, TILE) + GAP
     texts = [wrap(text, NORMAL, step - GAP) for _, text, _ in pictures]
-    below = round(LINE * SMALL) + round(LINE * NORMAL * max(map(len, texts))) + GAP
+    below = height_of([""], SMALL) + max(height_of(text, NORMAL) for text in texts) + GAP
     rows = -(-len(tiles) // across)
     sheet = Sheet(GAP + across * step, GAP + rows * (height + below + GAP))
     for k, ((title, _, _), text, tile) in enumerate(zip(pictures, texts, tiles, strict=True)):
         x, y = GAP + k % across * step, GAP + k // across * (height + below + GAP)
         sheet.picture(tile, x, y)
         sheet.text(title, x, y + height + 8, SMALL, PALE)
-        write(sheet, text, x, y + height + 8 + round(LINE * SMALL), NORMAL)
+        sheet.text(text, x, y + height + 8 + height_of([""], SMALL), NORMAL)
     return sheet.image()
 
 
@@ -78,16 +77,16 @@ def grid(
     heads = [wrap(column, SMALL, width, 2) for column in columns]
     sheet_width = max(left + len(columns) * step + GAP // 2, left + TILE)
     lines = wrap(title, LARGE, sheet_width - 2 * GAP) if title else []
-    top = GAP + round(LINE * LARGE * len(lines)) + round(LINE * SMALL * max(map(len, heads), default=0))
+    top = GAP + height_of(lines, LARGE) + max((height_of(head, SMALL) for head in heads), default=0)
     sheet = Sheet(sheet_width, top + len(rows) * (height + GAP // 2) + GAP // 2)
-    write(sheet, lines, GAP, GAP, LARGE)
+    sheet.text(lines, GAP, GAP, LARGE)
     for x, head in enumerate(heads):
-        write(sheet, head, left + x * step, top - 4 - round(LINE * SMALL * len(head)), SMALL)
+        sheet.text(head, left + x * step, top - 4 - height_of(head, SMALL), SMALL)
     for y, parts in enumerate(labels):
         row_top = top + y * (height + GAP // 2)
-        write(sheet, parts[0], GAP, row_top, SMALL)
+        sheet.text(parts[0], GAP, row_top, SMALL)
         for part in parts[1:]:
-            write(sheet, part, GAP, row_top + round(LINE * SMALL * len(parts[0])), SMALL, PALE)
+            sheet.text(part, GAP, row_top + height_of(parts[0], SMALL), SMALL, PALE)
     for k, image in enumerate(tiles):
         x, y = k % len(columns), k // len(columns)
         if image:

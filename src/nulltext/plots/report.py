@@ -14,9 +14,7 @@ from nulltext.plots.heat import FULL_DIFFERENCE, difference_map, heat_colours
 from nulltext.plots.sheet import (
     ACCENT,
     GAP,
-    INK,
     LARGE,
-    LINE,
     NORMAL,
     PALE,
     SECOND,
@@ -24,6 +22,7 @@ from nulltext.plots.sheet import (
     TILE,
     Sheet,
     enlarge,
+    height_of,
     points,
     wrap,
 )
@@ -53,15 +52,15 @@ def report(
     sheet_width = max(GAP + len(pictures) * step, 3 * TILE)
     lines = wrap(title, LARGE, sheet_width - 2 * GAP)
     labels = [wrap(label, NORMAL, step - GAP) for label, _ in pictures]
-    top = GAP + round(LINE * LARGE * len(lines)) + 8
-    second = top + height + round(LINE * NORMAL * max(map(len, labels))) + 20
+    top = GAP + height_of(lines, LARGE) + 8
+    second = top + height + max(height_of(label, NORMAL) for label in labels) + 20
     curves = second + height + 3 * GAP + SMALL
     sheet = Sheet(sheet_width, curves + CURVES)
-    write(sheet, lines, GAP, GAP, LARGE)
+    sheet.text(lines, GAP, GAP, LARGE)
     for column, (tile, label, (_, pixels)) in enumerate(zip(tiles, labels, pictures, strict=True)):
         left = GAP + column * step
         sheet.picture(tile, left, top)
-        write(sheet, label, left, top + height + 8, NORMAL)
+        sheet.text(label, left, top + height + 8, NORMAL)
         if column:
             sheet.picture(enlarge(difference_map(pixels, pictures[0][1])), left, second)
             sheet.text("difference to the original", left, second + height + 8, SMALL, PALE)
@@ -70,14 +69,8 @@ def report(
     _curves(sheet.axes(6 * GAP, curves + 50, half - 6 * GAP, CURVES - 130), before, after)
     sheet.text("loss of each timestep", 6 * GAP, curves + 14, NORMAL)
     room = [piece for fact in facts for piece in wrap(fact, NORMAL, half - GAP)]
-    write(sheet, room, 2 * GAP + half, curves + 50, NORMAL)
+    sheet.text(room, 2 * GAP + half, curves + 50, NORMAL)
     return sheet.image()
-
-
-def write(sheet: Sheet, lines: Sequence[str], left: float, top: float, size: int, colour: str = INK) -> None:
-    """Lines one under the other."""
-    for number, line in enumerate(lines):
-        sheet.text(line, left, top + round(LINE * size * number), size, colour)
 
 
 def _scale(sheet: Sheet, left: int, top: int, width: int) -> None:

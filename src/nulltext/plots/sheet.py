@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -40,20 +41,27 @@ class Sheet:
         self.figure.figimage(pixels, left, self.height - top - len(pixels), origin="upper")
 
     def text(
-        self, text: str, left: float, top: float, size: int = NORMAL, colour: str = INK, align: str = "left"
+        self,
+        lines: str | Sequence[str],
+        left: float,
+        top: float,
+        size: int = NORMAL,
+        colour: str = INK,
+        align: str = "left",
     ) -> None:
-        """Draws one line. Dollars and backslashes are characters like others."""
-        shown = drawable(text)
-        self.figure.text(
-            left / self.width,
-            1 - top / self.height,
-            shown,
-            color=colour,
-            fontproperties=font(shown, points(size)),
-            va="top",
-            ha=align,
-            parse_math=False,
-        )
+        """Draws lines of text. Dollars and backslashes are characters like others."""
+        for number, line in enumerate([lines] if isinstance(lines, str) else lines):
+            shown = drawable(line)
+            self.figure.text(
+                left / self.width,
+                1 - (top + round(LINE * size * number)) / self.height,
+                shown,
+                color=colour,
+                fontproperties=font(shown, points(size)),
+                va="top",
+                ha=align,
+                parse_math=False,
+            )
 
     def axes(self, left: float, top: float, width: float, height: float) -> Any:
         """Axes whose frame is that box."""
@@ -123,3 +131,8 @@ def _renderer() -> Any:
     from matplotlib.backends.backend_agg import RendererAgg
 
     return RendererAgg(1, 1, DPI)
+
+
+def height_of(lines: Sequence[str], size: int) -> int:
+    """The height of lines of text in pixels."""
+    return round(LINE * size * len(lines))
