@@ -154,6 +154,23 @@ def test_a_table_says_by_its_first_line_what_parts_its_columns(sign, first, tmp_
     assert row == Row(tmp_path / "sub" / "a.png", "a; b, c", "d", target_path=tmp_path / "t.png")
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_lines_end_as_on_any_system(end, tmp_path):
+    text = end.join(["file_name,prompt", "a.png,one", "b.png,two", ""])
+    (tmp_path / "metadata.csv").write_text(text, newline="")
+    rows, problems = read_metadata(tmp_path / "metadata.csv")
+    assert [(row.path.name, row.prompt) for row in rows] == [
+        ("a.png", "one"),
+        ("b.png", "two"),
+    ] and not problems
+    for broken in ("x" * 200_000, 'sep="'):
+        (tmp_path / "metadata.csv").write_text(broken + end, newline="")
+        with pytest.raises(UserError, match="no column file_name"):
+            read_metadata(tmp_path / "metadata.csv")
+    (tmp_path / "metadata.csv").write_text(f'file_name,"{end}' + "x" * 200_000, newline="")
+    assert read_metadata(tmp_path / "metadata.csv")[1][0][0].startswith("metadata.csv:")
+
+
 def test_a_line_separator_inside_a_prompt_is_no_new_line(tmp_path):
     line = json.dumps({"file_name": "a.png", "prompt": "one\u2028two\x85three"}, ensure_ascii=False)
     (tmp_path / "metadata.jsonl").write_text(f"{line}\r\n{line}\r\n", encoding="utf-8", newline="")

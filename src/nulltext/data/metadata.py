@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,21 +77,23 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
 
 def _table(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     """(line number, record) of a table, whose first line names the columns and shows what parts them."""
-    said = re.match(r"\s*sep=(.)\r?\n", text)  # a line of Excel's
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    said = re.match(r"\s*sep=(.)\n", text)  # a line of Excel's
     text = text[said.end() :] if said else text.lstrip()
     header = text.split("\n", 1)[0]
     columns: dict[str, list[str]] = {}
     for sign in (said[1],) if said else ",;\t":
-        columns[sign] = [_plain(name) for name in next(csv.reader([header], delimiter=sign), [])]
+        with suppress(csv.Error, ValueError):  # a field beyond csv's limit; a quote that parts columns
+            columns[sign] = [_plain(name) for name in next(csv.reader([header], delimiter=sign), [])]
     sign = next((sign for sign, names in columns.items() if "file_name" in names), None)
     if sign is None:
-        names = max((", ".join(names) for names in columns.values()), key=len)[:100]
+        names = max((", ".join(names) for names in columns.values()), key=len, default="")[:100]
         raise UserError(
             f"{path} has no column file_name; its first line must name the columns, and names {names!r}"
         )
     reader = csv.DictReader(io.StringIO(text), delimiter=sign)
-    reader.fieldnames = [_plain(name) for name in reader.fieldnames or []]
     try:
+        reader.fieldnames = [_plain(name) for name in reader.fieldnames or []]
         for record in reader:
             yield reader.line_num + bool(said), record
     except csv.Error:
