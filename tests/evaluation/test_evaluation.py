@@ -236,7 +236,7 @@ def test_a_killed_benchmark_continues_and_ends_with_the_same_table(finished, fol
     assert 0 < len(first) < 4
     seen = []
     results, _ = evaluate(chosen, model, suite, progress=lambda *said: seen.append(said))
-    assert seen[0] == (0, 4, "loading the model")  # before anything that takes long
+    assert seen[0] == (0, 0, "loading the model")  # before anything that takes long
     assert list(dict.fromkeys(said[:2] for said in seen[1:])) == [(len(first), 4), (4, 4)]
     assert (seen[1][2], seen[-1][2]) == ("pivot", "done")
     assert [doing for *_, doing in seen if doing.startswith("null_text, timestep")] == [
@@ -474,12 +474,30 @@ def test_every_method_can_be_compared():
 
 
 def test_progress_in_a_pipe_is_lines_the_first_at_once(capsys, monkeypatch):
-    clock = iter([0.0, 5.0, 5.1, 65.0, 65.1, 125.0, 125.1, 125.2])
+    clock = iter([100.0, 110.0, 115.0, 140.0, 170.0, 180.0])
     monkeypatch.setattr("nulltext.evaluation.progress.time.monotonic", lambda: next(clock))
     with Progress() as show:
-        show(4, 8, "loading the model")
-        show(4, 8, "pivot")  # 5 s later: nothing new
+        show(0, 0, "loading the model")
+        show(4, 9, "pivot")  # four were done before
+        show(4, 9, "null_text plain")  # 5 s later: nothing new
+        show(4, 9, "scores")
+        show(6, 9, "pivot")  # 30 s for an edit
+        show(9, 9, "done")
+    assert capsys.readouterr().err.splitlines() == [
+        "benchmark: loading the model",
+        "benchmark: 4 of 9 edits, pivot",
+        "benchmark: 4 of 9 edits, scores",
+        "benchmark: 6 of 9 edits, about 2 min left, pivot",
+        "benchmark: 9 of 9 edits, done",
+    ]
+
+
+def test_progress_on_a_terminal_is_a_bar_that_begins_where_the_benchmark_was(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress() as show:
+        show(0, 0, "loading the model")
+        show(4, 8, "pivot")
+        assert (show.bar.n, show.bar.initial, show.bar.total) == (4, 4, 8)
         show(6, 8, "scores")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "benchmark: 4 of 8 edits: loading the model"
-    assert len(lines) == 2 and re.fullmatch(r"benchmark: 6 of 8 edits, about \d+ \w+ left: scores", lines[1])
+        assert show.bar.n == 6
+    assert "scores" in capsys.readouterr().err

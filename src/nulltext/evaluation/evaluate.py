@@ -59,7 +59,7 @@ def evaluate(
         model: The model, where it is loaded already.
         suite: The metrics, where they are loaded already.
         benchmark: The benchmark, where it is read already.
-        progress: Is told the edits done, all edits, and what is being done.
+        progress: Is told the edits done, all edits (0 where that is not known yet), and what is being done.
 
     Returns:
         The rows of all edits, and the folder with their pictures.
@@ -71,7 +71,7 @@ def evaluate(
         check(settings)
     benchmark = benchmark or open_benchmark(settings.data)
     tasks = benchmark.limited(settings.data.limit, settings.data.edit_types)
-    progress(0, len(tasks), "loading the model")
+    progress(0, 0, "loading the model")
     if model is None:
         loading = settings.loading
         model = load_model(loading.pretrained, loading, settings.device, precision=settings.precision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
@@ -17,44 +16,36 @@ class Progress:
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
-        self.began = self.said = -float("inf")
-        self.first = self.last = 0
+        self.began = (0.0, 0)  # when, and the edits that were done then
+        self.said = (-float("inf"), -1)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self.bar is not None:
             self.bar.close()
 
     def __call__(self, done: int, total: int, doing: str) -> None:
-        """Shows it; what is being done goes to a terminal at once, to a file every few seconds."""
-        if sys.stderr.isatty():
-            self._show(done, total, doing)
-        elif done != self.last or time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
-            self._say(done, total, doing)
-        self.last = done
-
-    def _show(self, done: int, total: int, doing: str) -> None:
-        if self.bar is None:
-            # smoothing 0: edits come a batch at once, so the last moment's speed says nothing
-            self.bar = tqdm(total=total, initial=done, unit="edit", desc="benchmark", smoothing=0)
-        self.bar.total = total
-        self.bar.set_postfix_str(doing, refresh=False)
-        self.bar.update(done - self.bar.n)
-        self.bar.refresh()
-
-    def _say(self, done: int, total: int, doing: str) -> None:
+        """Shows it: to a terminal at once, to a file where an edit is done, and every few seconds."""
         now = time.monotonic()
-        if self.said < 0:
-            self.began, self.first = now, done
-        left = ""
-        if done > self.first and done < total:
-            seconds = (now - self.began) / (done - self.first) * (total - done)
-            left = (
-                f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
-            )
-        print(f"benchmark: {done} of {total} edits{left}: {doing}", file=sys.stderr, flush=True)
-        self.said = now
+        if total and not self.began[0]:
+            self.began = (now, done)
+        if sys.stderr.isatty() and total:
+            # smoothing 0: edits come a batch at once, so the last moment's speed says nothing
+            self.bar = self.bar or tqdm(total=total, initial=done, unit="edit", desc="benchmark", smoothing=0)
+            self.bar.set_postfix_str(doing, refresh=False)
+            self.bar.update(done - self.bar.n)
+            self.bar.refresh()
+        elif done != self.said[1] or now - self.said[0] >= SECONDS_BETWEEN_LINES:
+            shown = f"{done} of {total} edits{self._left(now, done, total)}, " if total else ""
+            print(f"benchmark: {shown}{doing}", file=sys.stderr, flush=True)
+            self.said = (now, done)
+
+    def _left(self, now: float, done: int, total: int) -> str:
+        """About how long the rest takes."""
+        began, first = self.began
+        if not first < done < total:
+            return ""
+        seconds = (now - began) / (done - first) * (total - done)
+        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"

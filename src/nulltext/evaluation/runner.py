@@ -42,7 +42,7 @@ class Batch:
     z_0: Tensor  # (S, C, h, w)
     cond: Conditioning  # S rows
     cost: Cost  # of one source so far
-    pivots: dict[tuple[int, int, float], tuple[Tensor, Cost]] = field(default_factory=dict)
+    pivots: dict[tuple[int, float, int, float], tuple[Tensor, Cost]] = field(default_factory=dict)
     details: dict[int, tuple[Tensor | None, Cost]] = field(default_factory=dict)
 
 
@@ -159,11 +159,11 @@ class Runner:
 
     def _pivot(self, method: InversionMethod, batch: Batch) -> tuple[Tensor, Cost]:
         """The pivot (T + 1, S, C, h, w) and its cost; methods with the same settings have the same."""
-        key = (method.steps, method.fixed_point_iterations, method.pivot_tolerance)
+        key = (method.steps, method.start_sigma, method.fixed_point_iterations, method.pivot_tolerance)
         if key not in batch.pivots:
             with self.measuring() as made:
-                schedule = self.model.schedule(method.steps, self.size)
-                pivot = invert_to_noise(self.model, schedule, batch.z_0, batch.cond, *key[1:])
+                schedule = method.schedule(self.model, self.size)
+                pivot = invert_to_noise(self.model, schedule, batch.z_0, batch.cond, *key[2:])
             batch.pivots[key] = pivot, batch.cost + made[0].each(len(batch.sources))
         return batch.pivots[key]
 
@@ -177,7 +177,7 @@ class Runner:
         steps = method.detail_steps_for(self.model) if self._uses_detail else 0
         if steps not in batch.details:
             with self.measuring() as made:
-                noise = plain_noise(self.model, batch.z_0, batch.cond, steps)
+                noise = plain_noise(self.model, batch.z_0, batch.cond, steps, method.start_sigma)
             batch.details[steps] = noise, made[0].each(len(batch.sources))
         return batch.details[steps]
 

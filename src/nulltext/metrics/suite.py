@@ -106,7 +106,8 @@ def load_metrics(options: MetricOptions | None = None, device: str | torch.devic
         UserError: A metric of one's own cannot be imported.
     """
     options = options or MetricOptions()
-    classes = [*METRICS.values(), *(find_class(path, METRICS, Metric, OWN) for path in options.own or ())]
+    own = [find_class(path, METRICS, Metric, OWN) for path in options.own or ()]  # type: ignore[type-abstract]
+    classes = [*METRICS.values(), *own]
     suite, reasons = Suite([]), {}
     for key, (title, load) in NETWORKS.items():
         found = _load(title, key, getattr(options, key), load, device)

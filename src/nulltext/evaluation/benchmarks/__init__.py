@@ -29,7 +29,7 @@ READERS: dict[str, Callable[[Path, DataOptions], Benchmark]] = {
     "run_folder": lambda folder, data: read_run_folder(folder),
     "pictures": lambda folder, data: read_pictures(folder),
 }
-"""The reader of each form that a benchmark may have, in the order in which a folder is asked for them."""
+"""The reader of each form that a benchmark may have, in the order in which they are tried."""
 
 
 def open_benchmark(data: DataOptions) -> Benchmark:
