@@ -153,7 +153,18 @@ def test_a_mistake_is_an_error_that_says_what_to_type(run, words, message):
 
 def test_bad_yaml_is_explained(tmp_path):
     file = tmp_path / "edits.yaml"
-    for content in ("", "just words", "- edits: []", "- {picture: a, edits: [1]}", "[1, 2]", "{a: b: c}"):
+    for content in (
+        "",
+        "just words",
+        "- edits: []",
+        "- {picture: a, edits: [1]}",
+        "[1, 2]",
+        "{a: b: c}",
+        "- {prompt: a hat, knid: plain}",
+        "- {prompt: a hat, kind: []}",
+        "- {prompt: a hat, max_pool: large}",
+        "- {picture: [], edits: [{prompt: 3}]}",
+    ):
         file.write_text(content)
         with pytest.raises(UserError, match=r"edits\.yaml"):
             read_edits(file)

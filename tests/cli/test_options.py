@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nulltext.cli.options import combine, descriptions, pick
-from nulltext.cli.parser import explain, read_options
+from nulltext.cli.parser import check_options, explain, read_options
 from nulltext.errors import UserError
 
 
@@ -95,3 +95,22 @@ def test_options_are_read_from_words_and_from_yaml_and_the_help_has_their_texts(
 
 def test_a_mistake_of_the_parser_is_one_line():
     assert "\n" not in explain("a\nb", [])
+
+
+def test_the_home_folder_is_found_in_configs_too(tmp_path):
+    (tmp_path / "c.yaml").write_text("folder: ~/pictures\nname: ~ sheep\n")
+    made = combine("Made", Derived, Other)
+    read = read_options(made, ["--config", str(tmp_path / "c.yaml")], "main.py toy", "A toy.")
+    assert read.folder == Path.home() / "pictures" and read.name == "~ sheep"
+
+
+def test_options_of_a_mapping_have_the_types_of_the_fields():
+    made = combine("Made", Derived, Other)
+    assert check_options(made, [{"steps": 3, "folder": "x"}, {}]) == [{"steps": 3, "folder": Path("x")}, {}]
+    for given, message in (
+        ({"steps": "many"}, "--steps: Expected an int. Got value: many"),
+        ({"stepz": 3}, "unknown option --stepz; did you mean --steps?"),
+        ({"words": {"hat": "tall"}}, "--words: Expected a float. Got value: tall"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_options(made, [given])

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from nulltext.cli.jobs import SWEPT, Job, find_jobs
+from nulltext.cli.jobs import Job, find_jobs, on_the_command_line
 from nulltext.cli.options import combine, pick
 from nulltext.cli.parser import read_options
 from nulltext.cli.words import Listed, gather
@@ -34,7 +31,6 @@ REPEATED = (
 )
 
 NO_OPTIONS = ("pretrained", "gradient_checkpointing")  # --model names the model; edits have no gradients
-TYPES: dict[Any, Any] = {Mapping: dict[str, float], Sequence: list[str]}
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def main(words: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"nulltext: note: {message}")
         kind = combine(
-            "Edit", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=_on_the_command_line
+            "Edit", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=on_the_command_line
         )
         options: Any = read_options(kind, gather(words, *REPEATED), "main.py edit", DESCRIPTION)
         names = [field.name for field in dataclasses.fields(Edit) if field.name != "prompt"]
@@ -135,12 +131,3 @@ def read_original(path: Path, size: tuple[int, int]) -> Tensor | None:
             return from_image(image) if (image.height, image.width) == size else None
     except (OSError, ValueError):
         return None
-
-
-def _on_the_command_line(name: str, hint: Any) -> Any:
-    """The type of an edit's option: no tensors; numbers of words and several values as text with commas."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    texts = name in SWEPT or any(get_origin(kind) is Mapping for kind in kinds)
-    others = [TYPES.get(get_origin(kind), kind) for kind in kinds if kind not in (Tensor, str, type(None))]
-    ends = [kind for kind in (str, None) if (kind or type(None)) in kinds or (kind is str and texts)]
-    return functools.reduce(operator.or_, [*others, *ends])  # text last: what else it may be is tried first

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
+from torch import Tensor
+
+from nulltext.cli.options import combine
+from nulltext.cli.parser import check_options
 from nulltext.editing import Edit
 from nulltext.errors import UserError
 
@@ -64,7 +71,6 @@ def find_inversion(place: Path) -> Path:
     Raises:
         UserError: There is none, or several.
     """
-    place = place.expanduser()
     if place.is_file() or place.suffix == ".safetensors":
         return place
     if (place / FILE).is_file():
@@ -89,23 +95,50 @@ def read_edits(path: Path) -> list[tuple[str | None, list[Mapping[str, Any]]]]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8-sig"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the edits {path}: {str(error).splitlines()[0]}; {EXAMPLE}") from None
     entries = content if isinstance(content, list) else [content]
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path} holds no edits; {EXAMPLE}")
     if not any("edits" in entry for entry in entries):
-        return [(None, entries)]
+        return [(None, _checked(entries, path))]
     for entry in entries:
         listed = entry.get("edits")
         if set(entry) - {"picture", "edits"} or not isinstance(listed, list) or not listed:
             raise UserError(
-                f"{path}: an entry has something else than picture and edits: {sorted(entry)}; {EXAMPLE}"
+                f"{path}: an entry has something else than picture and edits: {list(entry)}; {EXAMPLE}"
             )
         if not all(isinstance(one, dict) for one in listed):
             raise UserError(f"{path}: the edits of {entry.get('picture')} are no list of options; {EXAMPLE}")
-    return [(entry.get("picture"), entry["edits"]) for entry in entries]
+    return [(str(entry.get("picture") or "") or None, _checked(entry["edits"], path)) for entry in entries]
+
+
+def _checked(entries: Sequence[Mapping[str, Any]], path: Path) -> list[Mapping[str, Any]]:
+    """The options of edits, each of the type that it has on the command line."""
+    for entry in entries:
+        if not isinstance(entry.get("prompt"), str):
+            raise UserError(
+                f"{path}: an edit needs a prompt, such as prompt: a photo of a horse; not {entry}"
+            )
+    try:
+        return [*check_options(combine("Edit", Edit, retype=on_the_command_line), entries)]
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def on_the_command_line(name: str, hint: Any) -> Any:
+    """The type of an edit's option: no tensors; numbers of words and several values as text with commas."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    texts = name in SWEPT or any(get_origin(kind) is Mapping for kind in kinds)
+    plain = {Mapping: dict, Sequence: list}
+    others = [
+        plain[get_origin(kind)][get_args(kind)] if get_origin(kind) in plain else kind
+        for kind in kinds
+        if kind not in (Tensor, str, NoneType)
+    ]
+    ends = [kind for kind in (str, NoneType) if kind in kinds or (kind is str and texts)]
+    return functools.reduce(operator.or_, [*others, *ends])  # text last: what else it may be is tried first
 
 
 def edits_of(options: Mapping[str, Any]) -> tuple[list[Edit], dict[str, tuple[float, ...]]]:
@@ -120,7 +153,7 @@ def edits_of(options: Mapping[str, Any]) -> tuple[list[Edit], dict[str, tuple[fl
     given = {
         key: _value(key, value) for key, value in options.items() if value is not None or key == "local_blend"
     }
-    swept = {key: value for key, value in given.items() if key in SWEPT and isinstance(value, tuple)}
+    swept = {key: tuple(value) for key, value in given.items() if key in SWEPT and isinstance(value, list)}
     if len(swept) > 2:
         raise UserError(f"{', '.join(swept)} have several values; a sweep runs over two options at most")
     if any(len(values) > 20 for values in swept.values()):
@@ -132,7 +165,7 @@ def edits_of(options: Mapping[str, Any]) -> tuple[list[Edit], dict[str, tuple[fl
 
 
 def _value(key: str, value: Any) -> Any:
-    """The value of an option as ``Edit`` takes it."""
+    """The value of an option as ``Edit`` takes it; several values are a list."""
     if key == "local_blend":
         return None if value in (None, "none", "null", "") else value
     if not isinstance(value, str) or key not in (*SWEPT, "equalizer"):
@@ -140,7 +173,7 @@ def _value(key: str, value: Any) -> Any:
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if key == "equalizer" or any(":" in part for part in parts):
         return dict(_word_and_number(key, part) for part in parts)
-    numbers = tuple(_number(key, part) for part in parts)
+    numbers = [_number(key, part) for part in parts]
     return numbers[0] if len(numbers) == 1 else numbers
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from nulltext.errors import UserError
 
@@ -41,6 +42,14 @@ class OneLineParser(ArgumentParser):
             known += self._subcommands_action.choices[parser]._option_string_actions  # type: ignore[union-attr]
         raise UserError(explain(message, known)) from ex
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Paths with the home folder's in place of ``~``, from words and configs alike."""
+        return _with_home(super().parse_args(*args, **kwargs))
+
+    def parse_object(self, *args: Any, **kwargs: Any) -> Namespace:
+        """The same of a mapping."""
+        return _with_home(super().parse_object(*args, **kwargs))
+
     def format_help(self, *args: Any) -> str:
         """Our options; the Trainer's in one line."""
         with self._ours_only() as hidden:
@@ -56,6 +65,13 @@ class OneLineParser(ArgumentParser):
             yield len(shown) < len(groups)
         finally:
             self._action_groups, self.usage = groups, usage
+
+
+def _with_home(config: Namespace) -> Namespace:
+    for key, value in config.items():
+        if isinstance(value, Path):
+            config[key] = value.expanduser()
+    return config
 
 
 class WideFormatter(DefaultHelpFormatter):
@@ -79,10 +95,12 @@ def explain(message: str, known: list[str]) -> str:
         known: The options there are, such as ``--model.steps``.
     """
     unknown = re.search(
-        r"(?:Group '(.+?)' )?does not accept option '(.+?)'|unrecognized arguments: (\S+)", message
+        r"(?:Group '(.+?)' )?does not accept option '(.+?)'|Option '(.+?)' is not|unrecognized arguments: (\S+)",
+        message,
     )
     if unknown:
-        group, option, word = unknown.groups()
+        group, nested, plain, word = unknown.groups()
+        option = nested or plain
         return _unknown(
             word.partition("=")[0] if word else f"--{'.'.join(filter(None, (group, option)))}", known
         )
@@ -130,3 +148,14 @@ def read_options(kind: type[Options], words: list[str], prog: str, description: 
     config = parser.instantiate(parser.parse_args(words))
     config.pop("config", None)
     return kind(**config)
+
+
+def check_options(kind: type, given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Options from elsewhere than the command line, each brought to the type of the dataclass's field.
+
+    Raises:
+        UserError: There is no such option, or its value is of another type.
+    """
+    parser = OneLineParser()
+    parser.add_class_arguments(kind)
+    return [dict(vars(parser.parse_object(dict(one), defaults=False))) for one in given]
