@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ PROMPT_TO_PROMPT = {**CONTROLLED, "local_blend": None, "detail_steps": 0, "guida
 NULLS = {
     "learned": Way({"null": "learned"}),
     "learned by `paper`": Way({"null": "learned"}, "paper"),
-    "source prompt": Way({"null": "learned"}, "fast", "negative_prompt"),
+    "source prompt": Way({"null": "learned"}, replay="negative_prompt"),
     "empty": Way({"null": "empty"}),
 }
 EDITS: dict[str, Way] = {
@@ -84,9 +84,6 @@ EDITS: dict[str, Way] = {
     "replace or refine, mask found": Way({**CONTROLLED, "keep_pixels": False}),
     "replace or refine, mask found, pixels kept": Way(CONTROLLED),
     "plain, mask found, pixels kept (default)": Way(),
-    "the default at w = 3": Way({"guidance_scale": 3.0}),
-    "the default at w = 1": Way({"guidance_scale": 1.0}),
-    "the default from the source's own noise": Way({"detail_steps": 0}),
     "plain from calmer detail": Way({"kind": "plain", "local_blend": None}),
     "replace or refine from calmer detail (default without a mask)": Way({"local_blend": None}),
 }
@@ -102,15 +99,18 @@ GROUPS = {"all": list(WAYS), "edits": list(EDITS), "nulls": [name for name in WA
 COLUMNS = ("accuracy", "background", "truth", "inside")
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A scene after a change."""
 
     name: str
     after: Scene
 
 
-def scenes(changes: str, number: int) -> Iterator[tuple[Scene, list[Change]]]:
+Changes: TypeAlias = Sequence[Change]
+Ways: TypeAlias = Mapping[str, Way]
+
+
+def scenes(changes: str, number: int) -> Iterator[tuple[Scene, Changes]]:
     """Scenes and their changes.
 
     Six: white sheep without a hat on a meadow; what is behind them, style, light and place vary. Random: scenes and
@@ -136,12 +136,7 @@ def accuracy(read: Mapping[str, Sequence[Any]], k: int, before: Scene, after: Sc
 
 
 class Bench:
-    """The model and the CLIP that reads.
-
-    Args:
-        pretrained: A model that knows the farmyard.
-        clip: The CLIP's folder.
-    """
+    """A model that knows the farmyard, and the CLIP that reads its pictures."""
 
     def __init__(self, pretrained: str, clip: str) -> None:
         self.model = DiffusionModel.from_pretrained(pretrained)
@@ -152,25 +147,16 @@ class Bench:
         """A scene's pixels (3, S, S) in [-1, 1]."""
         return from_image(draw(scene, self.model.default_size))
 
-    def measure(
-        self, before: Scene, changes: Sequence[Change], ways: Mapping[str, Way]
-    ) -> tuple[list[dict[str, Any]], dict[str, list[Tensor]]]:
+    def measure(self, before: Scene, changes: Changes, ways: Ways) -> tuple[list[Any], dict[str, Any]]:
         """A row of numbers for each way and change, and each way's pictures (3, S, S) in [0, 1]."""
         pixels, inversions, rows, pictures = self.drawn(before), {}, [], {}
+        picture = Picture(pixels, caption(before), str(before.seed), crop="none")
         for name, way in ways.items():
             if way.inversion not in inversions:
-                picture = Picture(pixels, caption(before), str(before.seed), crop="none")
-                method = METHODS[way.inversion].method
-                inversions[way.inversion] = invert(self.model, picture, method=method)
+                inversions[way.inversion] = invert(self.model, picture, None, METHODS[way.inversion].method)
+            source = inversions[way.inversion]
             wanted = [Edit(caption(change.after), **way.options) for change in changes]
-            edited = edit(
-                self.model,
-                inversions[way.inversion],
-                wanted,
-                method=way.replay,
-                original=pixels,
-                batch_size=16,
-            )
+            edited = edit(self.model, source, wanted, method=way.replay, original=pixels, batch_size=16)
             made = torch.stack([as_saved(result.picture) for result in edited.results])
             pictures[name] = [as_saved(edited.reconstruction), *made]
             for k, change in enumerate(changes):
@@ -187,9 +173,7 @@ class Bench:
         values = (psnr(one, source, 1 - where), psnr(one, truth), psnr(one, truth, where))
         return dict(zip(COLUMNS, (accuracy(read, k, before, change.after), *map(float, values)), strict=True))
 
-    def figure(
-        self, before: Scene, changes: Sequence[Change], pictures: Mapping[str, list[Tensor]], path: Path
-    ) -> None:
+    def figure(self, before: Scene, changes: Changes, pictures: Mapping[str, Any], path: Path) -> None:
         """Rows of ways, columns of changes, and above them the truth."""
         truth = [as_saved(self.drawn(scene)) for scene in (before, *(change.after for change in changes))]
         flat = [to_image(from_unit(picture)) for row in (truth, *pictures.values()) for picture in row]
@@ -237,9 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clip", default=str(PRETRAINED / "clip"), help="the CLIP that reads")
     parser.add_argument("--changes", choices=("six", "random"), default="six")
     parser.add_argument("--scenes", type=int, default=32)
-    parser.add_argument(
-        "--ways", default="edits", help=f"{', '.join(GROUPS)}, or numbers with commas between"
-    )
+    parser.add_argument("--ways", default="edits", help=f"{', '.join(GROUPS)}, or numbers with commas")
     parser.add_argument("--figure", type=Path, help="a PNG of the scene numbered --figure_scene")
     parser.add_argument("--figure_scene", type=int, default=0)
     warnings.simplefilter("ignore")

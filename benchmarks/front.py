@@ -44,40 +44,24 @@ class Curve:
     line: str = "-o"
 
 
+def curve(family: str, name: str, base: InversionMethod, line: str = "-o", **varied: Sequence[int]) -> Curve:
+    """A curve of one method with the values of one setting."""
+    ((setting, values),) = varied.items()
+    return Curve(family, name, tuple(replace(base, **{setting: value}) for value in values), line)
+
+
+EMPTY, SOURCE = "empty prompt", "source prompt"
 LEARNING = replace(DEFAULT, start=0.0, detail_steps=0)
 ADAM = replace(LEARNING, optimizer=partial(Adam, lr=0.1), tolerance=0.0)
-NEGATIVE = NegativePrompt(detail_steps=0)
+REFINED = NegativePrompt(detail_steps=0, corrections=1)
+PUBLISHED = NegativePrompt(detail_steps=0, fixed_point_iterations=0, pivot_tolerance=0.0)
+STEPS = (10, 20, 50)
 CURVES = (  # at most five
-    Curve(
-        "empty prompt",
-        "from the empty prompt, the default's optimiser, T = 20",
-        tuple(replace(LEARNING, inner_steps=n) for n in (1, 2, 3, 4, 6, 8)),
-    ),
-    Curve(
-        "empty prompt",
-        "from the empty prompt, Adam at ten times the paper's rate, T = 20",
-        tuple(replace(ADAM, inner_steps=n) for n in (1, 2, 3, 5, 10)),
-        "--s",
-    ),
-    Curve(
-        "source prompt",
-        "negative prompt, refined pivot and corrections, T = 10, 20, 50",
-        tuple(replace(NEGATIVE, steps=t, corrections=1) for t in (10, 20, 50)),
-    ),
-    Curve(
-        "source prompt",
-        "negative prompt as published, T = 10, 20, 50",
-        tuple(
-            replace(NEGATIVE, steps=t, fixed_point_iterations=0, pivot_tolerance=0.0) for t in (10, 20, 50)
-        ),
-        "--s",
-    ),
-    Curve(
-        "reference",
-        "the reference, T = 50, N = 1, 3, 10",
-        tuple(replace(PAPER, inner_steps=n) for n in (1, 3, 10)),
-        "-*",
-    ),
+    curve(EMPTY, "from the empty prompt, the default's optimiser", LEARNING, inner_steps=(1, 2, 3, 4, 6, 8)),
+    curve(EMPTY, "from the empty prompt, Adam at rate 0.1", ADAM, "--s", inner_steps=(1, 2, 3, 5, 10)),
+    curve(SOURCE, "negative prompt, refined pivot and corrections", REFINED, steps=STEPS),
+    curve(SOURCE, "negative prompt as published", PUBLISHED, "--s", steps=STEPS),
+    curve("reference", "the reference", PAPER, "-*", inner_steps=(1, 3, 10)),
 )
 
 
@@ -98,9 +82,7 @@ def words_of(method: InversionMethod) -> str:
     return f"T = {found['steps']}, N = {found.get('inner_steps', found.get('corrections', 0))}"
 
 
-def measure(
-    model: DiffusionModel, subjects: Sequence[Subject], curve: Curve, method: InversionMethod
-) -> Point:
+def measure(model: DiffusionModel, subjects: list[Subject], curve: Curve, method: InversionMethod) -> Point:
     """Inverts the subjects one by one."""
     model.forwards = model.backwards = 0
     reached: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -172,9 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = options_of(__doc__)
     parser.add_argument("--drawings", type=int, default=4)
     parser.add_argument("--photographs", type=int, default=4)
-    parser.add_argument(
-        "--curves", nargs="+", default=[""], help="only those with one of these words in their name"
-    )
+    parser.add_argument("--curves", nargs="+", default=[""], help="only those with such a word in their name")
     parser.add_argument("--figure", type=Path, help="a PNG: PSNR against evaluations")
     return in_one_line(partial(work, parser.parse_args(argv)))
 

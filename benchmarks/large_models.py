@@ -41,16 +41,14 @@ CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 3
 
 
 def random_unet(shape: str, dtype: torch.dtype, device: str = "cpu") -> Any:
-    """A UNet of a known shape, or of a diffusers config (its folder or file), with random weights.
+    """A UNet of a known shape, or of a diffusers config (its folder), with random weights.
 
     On the device ``meta`` it has shapes alone.
     """
     from diffusers import UNet2DConditionModel
 
     if shape not in UNETS and not Path(shape).exists():
-        raise UserError(
-            f"there is no UNet config {shape}; give {', '.join(UNETS)}, a unet folder, or its file"
-        )
+        raise UserError(f"there is no UNet config {shape}; give {', '.join(UNETS)}, or a unet folder")
     config = UNETS.get(shape) or UNet2DConditionModel.load_config(shape)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -97,10 +95,8 @@ class Shape(StableDiffusion):
         extras = {"pooled": torch.randn(1, pooled, device=self.device), "time_ids": ids}
         return Conditioning(text.sequence, extras)
 
-    def _added(self, text: Conditioning) -> dict[str, Any] | None:
-        if not self.is_xl:
-            return None
-        return {"text_embeds": text.extras["pooled"], "time_ids": text.extras["time_ids"]}
+    def _added(self, text: Conditioning) -> Any:
+        return text.extras and {"text_embeds": text.extras["pooled"], "time_ids": text.extras["time_ids"]}
 
 
 def random_text_encoders(is_xl: bool, device: str) -> tuple[nn.Module, ...]:

@@ -1,25 +1,25 @@
-"""What null-text inversion learns, in two figures.
+"""What null-text inversion learns, in two figures side by side.
 
-    python benchmarks/learning.py sheep.jpg --methods default paper --out docs/figures/learning
+    python benchmarks/learning.py sheep.jpg --methods default paper --figure docs/figures/learning.png
 
-OUT-loss.png has the loss of one timestep over its inner steps, OUT-residual.png the residual of every timestep before
-and after them. The residual is the share of guidance that leads away from the pivot: the distance of the guided step
-to the pivot, divided by how far guidance under the empty prompt moves that step. From the empty prompt it starts near
-1; it is 0 where guidance cancels out. Prints the numbers of both.
+The loss of one timestep over its inner steps, and the residual of every timestep before and after them. The residual
+is the share of guidance that leads away from the pivot: the distance of the guided step to the pivot, divided by how
+far guidance under the empty prompt moves that step. From the empty prompt it starts near 1; it is 0 where guidance
+cancels out. Prints the numbers of both.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import in_one_line, options_of
+from measuring import in_one_line, options_of, publish
 from methods import METHODS, REFERENCE
 from torch import Tensor
 
@@ -37,9 +37,8 @@ class Learned:
 
     title: str
     timesteps: list[float] = field(default_factory=list)  # what the network is told, noisiest first
-    losses: list[list[float]] = field(
-        default_factory=list
-    )  # of each timestep: before each inner step, then at the end
+    # of each timestep the loss before each inner step, then at the end
+    losses: list[list[float]] = field(default_factory=list)
     before: list[float] = field(default_factory=list)  # the residual before the first inner step
     after: list[float] = field(default_factory=list)  # and at the end
 
@@ -79,40 +78,27 @@ def _losses(record: StepRecord, target: Tensor) -> list[float]:
     return [*record.losses[: max(taken, 1), 0].tolist(), end] if len(record.losses) else [end, end]
 
 
-def plot_loss(axes: Any, curves: Sequence[Learned]) -> None:
-    """The loss of one timestep of each method over its inner steps."""
-    axes.set(xlabel="inner step", ylabel="loss: mean squared distance to the pivot")
-    for curve in curves:
-        i = curve.best()
-        axes.plot(curve.losses[i], "-o", markersize=4, label=f"{curve.title}: t = {curve.timesteps[i]:.0f}")
-
-
-def plot_residual(axes: Any, curves: Sequence[Learned]) -> None:
-    """The residual of every timestep, dashed before its inner steps, solid after."""
-    axes.set(
-        xlabel="timestep t, from noise to picture", ylabel="residual: the share of guidance that leads away"
-    )
-    for k, curve in enumerate(curves):
-        axes.plot(
-            curve.timesteps, curve.before, "--", color=f"C{k}", label=f"{curve.title}: before inner steps"
-        )
-        axes.plot(curve.timesteps, curve.after, "-o", color=f"C{k}", markersize=3, label="after them")
-    axes.invert_xaxis()
-
-
-def draw(plot: Callable[[Any, Sequence[Learned]], None], curves: Sequence[Learned], path: Path) -> None:
-    """One figure as a PNG."""
+def draw(curves: Sequence[Learned], path: Path) -> None:
+    """Both figures side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    plot(axes, curves)
-    axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    loss, residual = figure.subplots(1, 2)
+    for k, curve in enumerate(curves):
+        i, colour, title = curve.best(), f"C{k}", curve.title
+        loss.plot(curve.losses[i], "-o", color=colour, label=f"{title}: t = {curve.timesteps[i]:.0f}")
+        residual.plot(curve.timesteps, curve.before, "--", color=colour, label=f"{title}: before inner steps")
+        residual.plot(curve.timesteps, curve.after, "-o", color=colour, markersize=3, label="after them")
+    loss.set(title="one timestep", xlabel="inner step", ylabel="loss: mean squared distance to the pivot")
+    residual.set(title="all timesteps", xlabel="t, from noise to picture", ylabel="residual of guidance")
+    residual.invert_xaxis()
+    for axes in (loss, residual):
+        axes.set_yscale("log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
     write_atomically(path, lambda p: figure.savefig(p, format="png", dpi=130))
 
 
@@ -123,16 +109,16 @@ def work(options: argparse.Namespace) -> None:
     picture = read_picture(options.picture, frame, prompt=options.prompt)
     z_0 = model.encode(picture.pixels[None])
     curves = [learn(model, z_0, picture.prompt, METHODS[n].method, METHODS[n].title) for n in options.methods]
+    text = ""
     for curve in curves:
         i = curve.best()
-        print(
-            f"{curve.title}, t = {curve.timesteps[i]:.0f}: loss "
-            + ", ".join(f"{x:.1e}" for x in curve.losses[i])
-        )
+        losses = ", ".join(f"{x:.1e}" for x in curve.losses[i])
+        text += f"{curve.title}, t = {curve.timesteps[i]:.0f}: loss {losses}\n"
         for t, before, after in zip(curve.timesteps, curve.before, curve.after, strict=True):
-            print(f"  t = {t:.0f}: residual {before:.3f} before, {after:.3f} after")
-    for name, plot in (("loss", plot_loss), ("residual", plot_residual)):
-        draw(plot, curves, options.out.with_name(f"{options.out.name}-{name}.png"))
+            text += f"  t = {t:.0f}: residual {before:.3f} before, {after:.3f} after\n"
+    publish(text, list(map(asdict, curves)), options.out)
+    if options.figure:
+        draw(curves, options.figure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompt", help="what it shows; by default what the picture's file says")
     names = [name for name in METHODS if name != REFERENCE]
     parser.add_argument("--methods", nargs="+", choices=names, default=["default", "paper"])
-    parser.set_defaults(out=Path("learning"))
+    parser.add_argument("--figure", type=Path, help="a PNG")
     return in_one_line(partial(work, parser.parse_args(argv)))
 
 

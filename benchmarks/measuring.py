@@ -22,19 +22,11 @@ SPEED = Path(__file__).with_name("speed.py")
 
 
 def stopwatch(device: torch.device) -> Callable[[], float]:
-    """Starts to measure; the function returned gives the seconds since, by events on CUDA."""
-    if device.type != "cuda":
-        started = time.perf_counter()
-        return lambda: time.perf_counter() - started
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-
-    def stop() -> float:
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1000
-
-    return stop
+    """Starts to measure; the function returned gives the seconds since, what was begun on CUDA finished."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    return lambda: (wait(), time.perf_counter() - started)[1]
 
 
 def device_words(device: torch.device) -> str:

@@ -45,7 +45,6 @@ class Entry(NamedTuple):
 
 
 PAPER = method_of(CONFIGS / "paper.yaml")
-assert isinstance(PAPER, NullText)
 DEFAULT = NullText()
 PLAIN = {"steps": 50, "fixed_point_iterations": 0, "pivot_tolerance": 0.0, "detail_steps": 0}
 REFERENCE = "reference"

@@ -25,7 +25,7 @@ MAIN = Path(__file__).resolve().parents[1] / "main.py"
 FIRST_SEED = HELD_OUT_SEEDS.start + 800_000
 
 
-def draw_folder(folder: Path, pictures: int, broken: int, side: int) -> None:
+def draw_folder(folder: Path, pictures: int, broken: int) -> None:
     """Scenes as PNG, each with its caption beside it; the last few are no pictures."""
     folder.mkdir()
     for k in range(pictures):
@@ -33,16 +33,24 @@ def draw_folder(folder: Path, pictures: int, broken: int, side: int) -> None:
         scene = random_scene(FIRST_SEED + k)
         path.with_suffix(".txt").write_text(caption(scene))
         if k < pictures - broken:
-            draw(scene, side).save(path)
+            draw(scene).save(path)
         else:
             path.write_bytes(b"\x89PNG\r\n\x1a\n")
 
 
-def fit(room: Path, pretrained: str, devices: int, config: str) -> tuple[float, int, Path]:
+def fit(room: Path, pretrained: str, devices: int) -> tuple[float, int, Path]:
     """Seconds, exit code and run folder of a run on so many devices, one thread each."""
     folder = room / f"devices{devices}"
     folder.mkdir()
-    words = ["fit", "--config", config, "--model.pretrained", pretrained, "--data.image", str(room / "farm")]
+    words = [
+        "fit",
+        "--config",
+        "nulltext.yaml",
+        "--model.pretrained",
+        pretrained,
+        "--data.image",
+        str(room / "farm"),
+    ]
     words += ["--trainer.devices", str(devices), "--trainer.accelerator", "cpu", "--data.batch_size", "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
@@ -59,15 +67,11 @@ def artifacts(run: Path) -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Runs it and prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Runs it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pretrained", default="farmyard")
-    parser.add_argument("--config", default="nulltext.yaml")
     parser.add_argument("--pictures", type=int, default=24)
     parser.add_argument("--broken", type=int, default=3)
-    parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2])
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -76,8 +80,8 @@ def main() -> None:
 
 def devices_compared(room: Path, words: argparse.Namespace) -> None:
     """Runs a folder on each number of devices, compares what they left, and prints."""
-    draw_folder(room / "farm", words.pictures, words.broken, words.side)
-    runs = {devices: fit(room, words.pretrained, devices, words.config) for devices in words.devices}
+    draw_folder(room / "farm", words.pictures, words.broken)
+    runs = {devices: fit(room, words.pretrained, devices) for devices in words.devices}
     first, _, run = runs[words.devices[0]]
     expected = artifacts(run)
     for devices, (seconds, code, folder) in runs.items():

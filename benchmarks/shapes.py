@@ -60,16 +60,8 @@ class Units:
     device: str
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What an inversion evaluates."""
-
-    forwards: float
-    backwards: float
-
-
-MOST = Counts(STEPS * (4 + INNER_STEPS), STEPS * INNER_STEPS)
-"""Of the reference and of `paper`: the pivot, the conditional predictions, the inner steps, the guided steps."""
+MOST = (STEPS * (4 + INNER_STEPS), STEPS * INNER_STEPS)
+"""Forwards (pivot, conditional, inner and guided steps) and backwards of the reference and of `paper`, at most."""
 
 
 def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[str, Tensor]]:
@@ -99,18 +91,18 @@ def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[s
     return Units(name, unet.num_parameters(), forward, seconds, peak, device_words(model.device)), {}
 
 
-def counts_of_default(number: int = 4) -> Counts:
-    """What the default evaluates for drawings with the shipped model, mean; without what is stored for edits."""
+def counts_of_default(number: int = 4) -> tuple[float, float]:
+    """Forwards and backwards of the default for drawings, mean, without what is stored for edits; the shipped model."""
     model, method = DiffusionModel.from_pretrained(), replace(DEFAULT, detail_steps=0)
     for subject in subjects_of(model, number, 0):
         run_method(model, subject, method)
-    return Counts(model.forwards / number, model.backwards / number)
+    return model.forwards / number, model.backwards / number
 
 
-def minutes_of(units: Units, counts: Counts) -> float:
+def minutes_of(units: Units, counts: tuple[float, float]) -> float:
     """An inversion's time from the times of its parts; a gradient is a forward with its backward."""
-    plain = counts.forwards - counts.backwards
-    return (plain * units.forward + counts.backwards * units.gradient) / 60
+    forwards, backwards = counts
+    return ((forwards - backwards) * units.forward + backwards * units.gradient) / 60
 
 
 def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -135,12 +127,12 @@ def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[st
     text = (
         f"Random weights of {options.shape} ({found[0].parameters / 1e6:.0f} million), at its own resolution, "
         f"{found[0].device}, torch {torch.__version__}. Minutes are counts of evaluations times the measured parts: "
-        f"`paper` at most {MOST.forwards} forwards and {MOST.backwards} backwards, the default as counted on drawings "
-        f"{default.forwards:.0f} and {default.backwards:.0f}. In brackets: of the reference's time.\n\n"
+        f"`paper` at most {MOST[0]} forwards and {MOST[1]} backwards, the default as counted on drawings "
+        f"{default[0]:.0f} and {default[1]:.0f}. In brackets: of the reference's time.\n\n"
     )
     rows = [asdict(units) for units in found]
     return text + "\n".join(lines) + "\n", {
         "torch": torch.__version__,
-        "default": asdict(default),
+        "default": default,
         "rows": rows,
     }

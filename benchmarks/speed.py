@@ -26,6 +26,7 @@ import torch
 from large_models import UNETS
 from measuring import device_words, in_one_line, measure_apart, options_of, publish, stopwatch
 from methods import METHODS, REFERENCE, SLOW, run_named
+from safetensors.torch import load_file, save_file
 from shapes import ROWS, USUAL, compare_shapes, measure_shape
 from subjects import KINDS, check_installed, decibels, subjects_of
 from torch import Tensor
@@ -45,9 +46,7 @@ class Report:
     backwards: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     psnr: list[float] = field(default_factory=list)  # dB, to the VAE's picture
-    below_bound: list[float] = field(
-        default_factory=list
-    )  # dB that are missing to the VAE's PSNR to the picture
+    below_bound: list[float] = field(default_factory=list)  # dB, missing to the VAE's PSNR to the picture
     peak_bytes: int = 0
     device: str = ""
 
@@ -99,8 +98,6 @@ def measure(options: argparse.Namespace, name: str) -> tuple[Report, dict[str, T
 
 def measure_here(options: argparse.Namespace) -> None:
     """The other end of ``measure_apart``."""
-    from safetensors.torch import save_file
-
     found, tensors = (measure_shape if options.shape else measure)(options, options.only)
     save_file(tensors, options.to.with_suffix(".safetensors"))
     write_text(options.to, json.dumps(asdict(found)))
@@ -116,20 +113,15 @@ def table(reports: Sequence[Report]) -> str:
     ]
     for report in reports:
         seconds = median(report.seconds)
-        cells = [
-            METHODS[report.method].title,
-            f"{len(report.seconds)}",
-            f"{mean(report.forwards):.0f}",
-            f"{mean(report.backwards):.0f}",
-            f"{report.evaluations:.0f}",
-            _ratio(report.evaluations, reference and reference.evaluations),
-            f"{mean(report.psnr):.1f} ({min(report.psnr):.1f})",
-            f"{mean(report.below_bound):.2f} ({max(report.below_bound):.2f})",
-            f"{seconds:.2f}",
-            _ratio(seconds, reference and median(reference.seconds)),
-            f"{report.peak_bytes / 2**20:.0f} MiB",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(
+            f"| {METHODS[report.method].title} | {len(report.seconds)} | {mean(report.forwards):.0f} "
+            f"| {mean(report.backwards):.0f} | {report.evaluations:.0f} "
+            f"| {_ratio(report.evaluations, reference and reference.evaluations)} "
+            f"| {mean(report.psnr):.1f} ({min(report.psnr):.1f}) "
+            f"| {mean(report.below_bound):.2f} ({max(report.below_bound):.2f}) | {seconds:.2f} "
+            f"| {_ratio(seconds, reference and median(reference.seconds))} "
+            f"| {report.peak_bytes / 2**20:.0f} MiB |"
+        )
     return "\n".join(lines)
 
 
@@ -137,12 +129,9 @@ def _ratio(value: float, other: float | None) -> str:
     return "-" if other is None else f"1/{other / value:.1f}" if value < other else f"{value / other:.1f}"
 
 
-def embeddings_apart(ours: Path, theirs: Path) -> dict[str, float]:
-    """How far the embeddings of ``paper`` are from the reference's: the largest entry, and the root mean square."""
-    from safetensors.torch import load_file
-
-    difference = load_file(ours)["null"] - load_file(theirs)["null"]
-    return {"largest": float(difference.abs().max()), "rms": float(difference.square().mean().sqrt())}
+def embeddings_apart(ours: Path, theirs: Path) -> float:
+    """The largest difference between the embeddings of ``paper`` and the reference's."""
+    return float((load_file(ours)["null"] - load_file(theirs)["null"]).abs().max())
 
 
 def compare(options: argparse.Namespace, argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -162,11 +151,8 @@ def compare(options: argparse.Namespace, argv: Sequence[str]) -> tuple[str, dict
     for kind in KINDS:
         of_kind = [part for report in reports if (part := report.of(kind)).kinds]
         text += f"\n{kind.capitalize()}:\n\n{table(of_kind)}\n" if of_kind else ""
-    if apart:
-        text += (
-            f"\nNull embeddings of `paper` against the reference's: largest difference {apart['largest']:.1e}, "
-            f"root mean square {apart['rms']:.1e}.\n"
-        )
+    if apart is not None:
+        text += f"\nNull embeddings of `paper` against the reference's: largest difference {apart:.1e}.\n"
     data = {"torch": torch.__version__, "embeddings_apart": apart, "methods": [asdict(r) for r in reports]}
     return text, data
 
@@ -176,18 +162,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = options_of(__doc__)
     parser.add_argument("--precision", default="32-true", help="of ours: 32-true, bf16-mixed or 16-mixed")
     parser.add_argument("--drawings", type=int, default=12, help="how many drawn scenes")
-    parser.add_argument(
-        "--photographs", type=int, default=4, help="how many photographs of scikit-image, up to 4"
-    )
+    parser.add_argument("--photographs", type=int, default=4, help="how many of scikit-image, up to 4")
     parser.add_argument("--slow", type=int, help="how many of each for the reference and `paper`, at most")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--batch", type=int, default=1, help="pictures that go through together")
     parser.add_argument("--shape", help=f"cost with random weights: {', '.join(UNETS)}, or a UNet's config")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=USUAL, help="of --shape")
     parser.add_argument("--repeats", type=int, default=3, help="with --shape")
-    parser.add_argument(
-        "--keep", type=Path, help="a folder for finished rows; a further run reads them there"
-    )
+    parser.add_argument("--keep", type=Path, help="a folder for finished rows, which a further run reads")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -195,12 +177,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def work(options: argparse.Namespace, argv: Sequence[str]) -> None:
     """Measures, prints, writes."""
-    if options.photographs and not options.shape:
-        check_installed("skimage")
+    check_installed(*["skimage"] * bool(options.photographs and not options.shape))
     if options.only:
         measure_here(options)
-        return
-    publish(*(compare_shapes if options.shape else compare)(options, argv), options.out)
+    else:
+        publish(*(compare_shapes if options.shape else compare)(options, argv), options.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

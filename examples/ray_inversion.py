@@ -86,8 +86,8 @@ class Inverter:
 
     def invert(self, picture: Picture, artifact: Path) -> float:
         """Writes the artifact unless it is there; its fidelity in dB."""
-        facts = {"source_sha256": picture.sha256, "prompt": picture.prompt, "size": list(picture.size)}
-        facts |= {"crop": picture.crop, **expected_facts(self.model, self.method)}
+        facts = {"source_sha256": picture.sha256, "prompt": picture.prompt, "crop": picture.crop}
+        facts |= expected_facts(self.model, self.method, picture.size)
         if is_finished(artifact, facts):
             return float(facts_of(artifact).get("psnr", math.nan))
         inversion = invert(self.model, picture, method=self.method)

@@ -8,17 +8,19 @@ __all__ = ["DiffusionModel", "Edit", "Inversion", "NullText", "__version__", "ed
 if TYPE_CHECKING:
     from nulltext.editing import Edit, edit
     from nulltext.evaluation import evaluate
-    from nulltext.inversion import Inversion, NullText, invert
+    from nulltext.inversion import NullText
+    from nulltext.inversion.file import Inversion
+    from nulltext.inversion.invert import invert
     from nulltext.models import DiffusionModel
 
 _HOMES = {
     "DiffusionModel": "nulltext.models",
     "Edit": "nulltext.editing",
-    "Inversion": "nulltext.inversion",
+    "Inversion": "nulltext.inversion.file",
     "NullText": "nulltext.inversion",
     "edit": "nulltext.editing",
     "evaluate": "nulltext.evaluation",
-    "invert": "nulltext.inversion",
+    "invert": "nulltext.inversion.invert",
 }
 
 

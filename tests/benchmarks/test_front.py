@@ -93,12 +93,15 @@ def test_learning_lowers_the_residual_and_the_loss(tiny_sd: Path) -> None:
     assert found.losses[best][-1] < found.losses[best][0] and found.after[best] < found.before[best]
 
 
-def test_both_figures_are_drawn(tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_figures_are_drawn(
+    tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.effect_noise((32, 32), 50).convert("RGB").save(tmp_path / "sheep.png")
     entry = learning.METHODS["default"]
     monkeypatch.setitem(learning.METHODS, "default", entry._replace(method=replace(entry.method, steps=3)))
     words = [str(tmp_path / "sheep.png"), "--prompt", "a sheep", "--model", str(tiny_sd)]
-    assert learning.main([*words, "--methods", "default", "--out", str(tmp_path / "learned")]) == 0
-    for name in ("loss", "residual"):
-        with Image.open(tmp_path / f"learned-{name}.png") as picture:
-            assert picture.format == "PNG" and len(picture.getcolors(1 << 24) or []) > 10
+    figure = tmp_path / "learned.png"
+    assert learning.main([*words, "--methods", "default", "--figure", str(figure)]) == 0
+    assert capsys.readouterr().out.count("residual") == 3
+    with Image.open(figure) as picture:
+        assert picture.format == "PNG" and len(picture.getcolors(1 << 24) or []) > 10
