@@ -202,26 +202,31 @@ class Runner:
             for task in source.tasks:
                 yield task, Output(start.name, RECONSTRUCTION, cost, picture)
         for i, source in enumerate(sources):
-            picture = Picture(source.pixels, source.prompt, source.tasks[0].name, placement=source.placement)
-            inversion = describe(self.model, start.method, start.state, picture, i, float("nan"))
-            nulls = [null[i : i + 1] for null in start.replay.null_texts]
-            replay = Replay(nulls, start.replay.trajectory[:, i : i + 1])
-            editing = Editing(
-                self.model.tokenizer, self.settings.edit, start.method.guidance_scale, self._note
-            )
-            for task in source.tasks if source.tasks[0] else ():
-                for way in self.settings.editing if task.target_prompt is not None else ():
-                    self.tell(f"{start.name} {way}")
-                    try:
-                        wanted = editing.edit(way, task)
-                        with self.measuring() as made, warnings.catch_warnings():
-                            warnings.simplefilter("ignore")  # the scores say what changes nothing
-                            result = edit(self.model, inversion, wanted, method=replay).results[0]
-                    except UserError as error:
-                        self._note(task, f"{start.name} {way}: {error}; left out")
-                        continue
-                    cost = _before(start, wanted) + made[0]
-                    yield task, Output(start.name, way, cost, as_saved(result.picture))
+            yield from self._edits(start, i, source)
+
+    def _edits(self, start: Start, i: int, source: Source) -> Iterator[tuple[Task, Output]]:
+        """The edits of source i; one that cannot be made is named."""
+        method = start.method
+        picture = Picture(source.pixels, source.prompt, source.tasks[0].name, placement=source.placement)
+        inversion = describe(self.model, method, start.state, picture, i, float("nan"))
+        nulls = [null[i : i + 1] for null in start.replay.null_texts]
+        replay = Replay(nulls, start.replay.trajectory[:, i : i + 1])
+        editing = Editing(self.model.tokenizer, self.settings.edit, method.guidance_scale, self._note)
+        wanted = [
+            (t, way) for t in source.tasks if t.target_prompt is not None for way in self.settings.editing
+        ]
+        for task, way in wanted:
+            self.tell(f"{start.name} {way}")
+            try:
+                edit_of_task = editing.edit(way, task)
+                with self.measuring() as made, warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the scores say what changes nothing
+                    result = edit(self.model, inversion, edit_of_task, method=replay).results[0]
+            except UserError as error:
+                self._note(task, f"{start.name} {way}: {error}; left out")
+                continue
+            cost = _before(start, edit_of_task) + made[0]
+            yield task, Output(start.name, way, cost, as_saved(result.picture))
 
     def _generated(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
         """Generations from the target prompts, from another noise, for tasks whose true picture is not known."""
