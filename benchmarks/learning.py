@@ -4,8 +4,9 @@
 
 The loss of one timestep over its inner steps, and the residual of every timestep before and after them. The residual
 is the share of guidance that leads away from the pivot: the distance of the guided step to the pivot, divided by how
-far guidance under the empty prompt moves that step. From the empty prompt it starts near 1; it is 0 where guidance
-cancels out. Prints the numbers of both.
+far guidance under the empty prompt moves that step. From the empty prompt it starts near 1, and grows where the
+trajectory has left the pivot; it is 0 where guidance cancels out. At the last timestep guidance moves next to nothing.
+Prints the numbers of both.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Learned:
 def learn(model: DiffusionModel, z_0: Tensor, prompt: str, method: InversionMethod, title: str) -> Learned:
     """Inverts the latents (1, C, h, w) of a picture and notes the loss."""
     cond, empty = model.embed(prompt), model.embed("")
-    state, found = method.begin(model, z_0, cond), Learned(title)
+    state, found = method.begin(model, z_0, cond), Learned(title.replace("`", ""))
     for i in range(state.schedule.steps):
         moves = _guidance(model, state, i, empty) * abs(method.guidance_scale - 1)
         record = method.step(model, state, i)
