@@ -157,6 +157,7 @@ def _starts(source: Source, all_steps: set[int]) -> dict[int, Tensor]:
         if steps == inversion.detail_steps:
             plain = None if inversion.detail_noise is None else inversion.detail_noise[None].to(noise)
         else:
-            plain = plain_noise(source.model, source.trajectory[-1], source.cond, steps)
+            begin = inversion.sigmas[0] if inversion.sigmas else 1.0
+            plain = plain_noise(source.model, source.trajectory[-1], source.cond, steps, begin)
         starts[steps] = calm_detail(noise, plain)
     return starts

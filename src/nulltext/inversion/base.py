@@ -76,6 +76,8 @@ class InversionMethod:
             DDIM inversion.
         pivot_tolerance: A step of the pivot is converged once an iteration moves its latents by less (mean square);
             0 always takes all iterations.
+        start_sigma: Flows only: the noise level that inversion ends at and sampling starts from. At 1 nothing of the
+            picture would be left in the latents.
         detail_steps: Steps of a plain DDIM inversion whose noise edits take their fine detail from, one forward each;
             by default what suits the model: 8 for the farmyard, 0 for others.
     """
@@ -84,6 +86,7 @@ class InversionMethod:
     guidance_scale: float = 7.5
     fixed_point_iterations: int = 4
     pivot_tolerance: float = 1e-5
+    start_sigma: float = 0.97
     detail_steps: int | None = None
 
     title: ClassVar[str]  # what tables and pictures call it
@@ -106,6 +109,10 @@ class InversionMethod:
             raise UserError(
                 f"pivot_tolerance must be 0 or more, not {self.pivot_tolerance}; 0 always takes all iterations"
             )
+        if not 0 < self.start_sigma <= 1:
+            raise UserError(
+                f"start_sigma must lie above 0 and up to 1, not {self.start_sigma}; 0.97 is usual"
+            )
         if self.detail_steps is not None and not 0 <= self.detail_steps <= 1000:
             raise UserError(
                 f"detail_steps must be between 0 and 1000, not {self.detail_steps}; 0 stores nothing for edits"
@@ -123,9 +130,19 @@ class InversionMethod:
         """
         return model.embed("", size).expand(len(cond))
 
+    def schedule(self, model: DiffusionModel, size: tuple[int, int] | None = None) -> Schedule:
+        """The schedule of T steps for pictures of (height, width) pixels; of a flow from ``start_sigma`` on."""
+        return from_sigma(model.schedule(self.steps, size), self.start_sigma)
+
+    def learnable(self, model: DiffusionModel, text: Conditioning) -> Tensor:
+        """What is learned of a null text (B, rows, d): all that the model allows."""
+        return model.learnable(text)
+
     def describe(self, model: DiffusionModel) -> dict[str, Any]:
         """The settings in plain values, as files and checkpoints hold them."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if model.kind != "flow":
+            del plain["start_sigma"]
         return {**plain, "detail_steps": self.detail_steps_for(model), "precision": model.precision}
 
     def detail_steps_for(self, model: DiffusionModel) -> int:
@@ -145,13 +162,13 @@ class InversionMethod:
             pivot: The pivot where it is known already.
         """
         size = pixel_size(model, z_0)
-        schedule, null_text = model.schedule(self.steps, size), self.null_text(model, cond, size)
+        schedule, null_text = self.schedule(model, size), self.null_text(model, cond, size)
         if pivot is None:
             pivot = invert_to_noise(
                 model, schedule, z_0, cond, self.fixed_point_iterations, self.pivot_tolerance
             )
-        start = model.learnable(null_text)
-        detail = plain_noise(model, z_0, cond, self.detail_steps_for(model))
+        start = self.learnable(model, null_text)
+        detail = plain_noise(model, z_0, cond, self.detail_steps_for(model), self.start_sigma)
         null = [start.clone() for _ in range(self.steps)]
         return State(schedule, cond, null_text, pivot, pivot[0], null, detail)
 
@@ -227,7 +244,9 @@ def guided_denoiser(
 
 
 @torch.no_grad()
-def plain_noise(model: DiffusionModel, z_0: Tensor, cond: Conditioning, steps: int) -> Tensor | None:
+def plain_noise(
+    model: DiffusionModel, z_0: Tensor, cond: Conditioning, steps: int, start_sigma: float = 1.0
+) -> Tensor | None:
     """The noise (B, C, h, w) of a plain inversion in few steps, one forward each; None for no steps.
 
     The fewer and the less refined the steps of an inversion, the fainter the noise in which it ends. Edits take their
@@ -235,7 +254,16 @@ def plain_noise(model: DiffusionModel, z_0: Tensor, cond: Conditioning, steps: i
     """
     if not steps:
         return None
-    return invert_to_noise(model, model.schedule(steps, pixel_size(model, z_0)), z_0, cond)[0]
+    schedule = from_sigma(model.schedule(steps, pixel_size(model, z_0)), start_sigma)
+    return invert_to_noise(model, schedule, z_0, cond)[0]
+
+
+def from_sigma(schedule: Schedule, start: float) -> Schedule:
+    """A flow's schedule with all its levels times ``start``, the first of them; a diffusion's as it is."""
+    if schedule.kind != "flow" or start == 1:
+        return schedule
+    sigmas = torch.cat([schedule.sigma, schedule.sigma_next[-1:]])
+    return Schedule.flow(start * sigmas, start * schedule.t)
 
 
 def pixel_size(model: DiffusionModel, z: Tensor) -> tuple[int, int]:

@@ -44,6 +44,7 @@ class Inversion:
     method: str = "null_text"
     variant: str | None = None  # which weight files the model was loaded from, such as fp16
     revision: str | None = None  # which revision of a hub's model
+    family: str | None = None  # the import path of a model family from outside the package
     kind: str = "epsilon"  # what the network predicts
     alphas: list[float] = field(default_factory=list)  # T + 1 levels, noisiest first; none in older files
     sigmas: list[float] = field(default_factory=list)
@@ -86,7 +87,9 @@ class Inversion:
             raise UserError(f"{path} is not an inversion ({error}); make it again with fit") from None
 
     def schedule(self, model: DiffusionModel) -> Schedule:
-        """The schedule with which it was made."""
+        """The schedule with which it was made; the levels of a flow are those of the file."""
+        if model.kind == "flow" and self.sigmas:
+            return Schedule.flow(torch.tensor(self.sigmas), torch.tensor(self.timesteps)).to(model.device)
         return model.schedule(self.steps, self.size)
 
     def check(self, model: DiffusionModel) -> None:
@@ -111,16 +114,23 @@ class Inversion:
             )
         embeddings, noise = (self.steps, *model.embedding_shape), model.latent_shape(self.size)
         stored = [x for x in (self.noise, self.detail_noise) if x is not None]
-        if tuple(self.null_embeddings.shape) != embeddings or any(tuple(x.shape) != noise for x in stored):
+        rows, width = self.null_embeddings.shape[1:]
+        fits = width == embeddings[2] and model.learned.fits(rows, width)
+        if not fits or any(tuple(x.shape) != noise for x in stored):
             raise UserError(
                 f"this inversion holds {tuple(self.null_embeddings.shape)} embeddings and "
                 f"{' and '.join(str(tuple(x.shape)) for x in stored)} noise where {model.name} takes {embeddings} "
                 f"and {noise}; invert the picture again"
             )
 
-    def null_texts(self, model: DiffusionModel) -> list[Conditioning]:
-        """The learned null text of each step, one row each."""
-        null = model.embed("", self.size)
+    def null_texts(self, model: DiffusionModel, start: Conditioning | None = None) -> list[Conditioning]:
+        """The learned null text of each step, one row each.
+
+        Args:
+            model: The model.
+            start: Where learning started, one row: what it left alone comes from there; by default the empty prompt.
+        """
+        null = model.embed("", self.size) if start is None else start
         if self.pooled is not None:
             extras = {**null.extras, "pooled": self.pooled[None].to(model.device)}
             null = dataclasses.replace(null, extras=extras)

@@ -92,7 +92,7 @@ def describe(
     """
     height, width = picture.pixels.shape[-2:]
     alphas, sigmas = levels(state.schedule)
-    pooled = state.null_text.extras.get("pooled")
+    pooled = None if model.learned.pooled else state.null_text.extras.get("pooled")
     return Inversion(
         null_embeddings=torch.stack([null.detach()[b] for null in state.null]),
         noise=state.pivot[0, b],
@@ -112,6 +112,7 @@ def describe(
         method=name_of(method),
         variant=model.variant,
         revision=model.revision,
+        family=model.family,
         kind=state.schedule.kind,
         alphas=alphas,
         sigmas=sigmas,

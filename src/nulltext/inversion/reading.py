@@ -20,7 +20,7 @@ MAX_BYTES = 2**31  # of one tensor in fp32; SDXL at a thousand steps takes a thi
 MAX_SIDE = 2**16  # pixels
 MAX_PROMPT = 10_000  # characters
 MAX_STEPS = 1000  # T, and of a plain inversion
-TEXTS = ("prompt", "model", "fingerprint", "crop", "source_sha256", "method", "variant", "revision", "kind")
+TEXTS = tuple("prompt model fingerprint crop source_sha256 method variant revision family kind".split())
 NUMBERS = ("guidance_scale", "psnr", "fixed_point_iterations", "pivot_tolerance")
 MAPPINGS = ("scheduler", "settings", "placement")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nulltext.diffusion import Level, Prediction, Schedule
 from nulltext.models.attention import AttentionHook, hooked
-from nulltext.models.conditioning import Conditioning
+from nulltext.models.conditioning import Conditioning, Learned
 from nulltext.models.device import DTYPES
 from nulltext.models.edit_defaults import EditDefaults
 from nulltext.models.folder.index import ModelFolder
@@ -35,8 +35,10 @@ class DiffusionModel(ABC):
     # Said by the family's class
     pipeline: ClassVar[str]  # the diffusers class that the family adapts, such as StableDiffusionPipeline
     parts: ClassVar[Mapping[str, Sequence[str]]]  # its parts, and the classes that each may be of
+    optional: ClassVar[frozenset[str]] = frozenset()  # the parts that a folder may lack
     denoiser_part: ClassVar[str] = "unet"
     text_parts: ClassVar[Sequence[str]] = ("text_encoder",)
+    tokens_of: ClassVar[str] = "tokenizer"  # the part whose tokens the learned sequence starts with
 
     # Set by the family's __init__
     kind: str  # what the network predicts: epsilon, v_prediction or flow
@@ -51,7 +53,7 @@ class DiffusionModel(ABC):
         self.revision: str | None = None  # the version of a hub model, where one was named
         self.family: str | None = None  # the import path of a family from outside the package
         self.denoiser: Any = getattr(pipe, self.denoiser_part)
-        self.vae, self.tokenizer = pipe.vae, pipe.tokenizer
+        self.vae, self.tokenizer = pipe.vae, getattr(pipe, self.tokens_of)
         self.fingerprint = fingerprint(kinds_of(folder.path / self.denoiser_part).get(variant, []))
         self.scheduler_config: dict[str, Any] = dict(pipe.scheduler.config)
         self.vae_scale_factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -89,7 +91,16 @@ class DiffusionModel(ABC):
     @classmethod
     def check(cls, folder: ModelFolder) -> None:
         """Checks a folder before its weights load, with one ``UserError``; a family adds what its network needs."""
-        check_parts(folder, cls.parts)
+        check_parts(folder, cls.parts_of(folder))
+
+    @classmethod
+    def parts_of(cls, folder: ModelFolder) -> dict[str, Sequence[str]]:
+        """The parts that are loaded from a folder: all, but for optional ones that it lacks."""
+        return {
+            part: classes
+            for part, classes in cls.parts.items()
+            if part not in cls.optional or folder.part(part) is not None
+        }
 
     @abstractmethod
     def schedule(self, steps: int, size: tuple[int, int] | None = None) -> Schedule:
@@ -184,13 +195,18 @@ class DiffusionModel(ABC):
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
 
-    def learnable(self, text: Conditioning) -> Tensor:
-        """What may be learned of a null text (B, L, d): the sequence, unless a family packs more into it."""
-        return text.sequence
+    @property
+    def learned(self) -> Learned:
+        """What may be learned of a null text: its token embeddings, unless a family adds to them."""
+        return Learned((self.embedding_shape[0],))
+
+    def learnable(self, text: Conditioning, tokens: int | None = None) -> Tensor:
+        """What is learned of a null text (B, rows, d): all its tokens, or the first few of each text encoder."""
+        return self.learned.pack(text, tokens)
 
     def with_learned(self, text: Conditioning, embedding: Tensor) -> Conditioning:
-        """A null text with what was learned (B, L, d) in its place."""
-        return text.with_sequence(embedding)
+        """A null text with what was learned (B, rows, d) in its place."""
+        return self.learned.unpack(text, embedding)
 
     def attend(self, hook: AttentionHook | None) -> AbstractContextManager[Sequence[str]]:
         """Offers the network's attention to a hook; always restored. Gives the names of the attention layers."""
@@ -223,7 +239,8 @@ class DiffusionModel(ABC):
         return mean, scale / std
 
     def _text_encoders(self) -> list[nn.Module]:
-        return [getattr(self.pipe, part) for part in self.text_parts]
+        encoders = [getattr(self.pipe, part) for part in self.text_parts]
+        return [encoder for encoder in encoders if encoder is not None]
 
     @contextmanager
     def _awake(self, part: nn.Module) -> Iterator[None]:

@@ -13,12 +13,14 @@ from nulltext.errors import UserError
 from nulltext.imports import find_class
 from nulltext.models.base import DiffusionModel
 from nulltext.models.device import DTYPES, find_device, find_precision
-from nulltext.models.families import MODELS
+from nulltext.models.families import MODELS, NO_TRUE_GUIDANCE
 from nulltext.models.folder.hub import find_folder
 from nulltext.models.folder.index import ModelFolder, first_line
 from nulltext.models.folder.parts import refuse
 from nulltext.models.folder.weights import choose_kinds, load_part, quiet_libraries
 from nulltext.models.shipped import SHIPPED
+
+T5_TOKENS = 512  # T5 itself has no limit; the families that read fewer say so
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,18 @@ def _checked(options: LoadingOptions) -> tuple[type[DiffusionModel], ModelFolder
     path = find_folder(options.pretrained, options.variant, options.revision)
     folder = ModelFolder.read(path, options.pretrained)
     name = options.family or folder.pipeline
+    if not options.family and name in NO_TRUE_GUIDANCE:
+        raise UserError(
+            f"{folder.name} is a {name}: it has no true guidance, so no null text to learn; FlowEdit and RF-Inversion "
+            f"need none; nulltext takes {', '.join(MODELS)}"
+        )
     if not options.family and name not in MODELS:
         raise UserError(
             f"{folder.name} is a {name or 'nameless pipeline'}; nulltext knows {', '.join(MODELS)}"
         )
     family = find_class(name, MODELS, DiffusionModel, "--model.family")  # type: ignore[type-abstract]
     family.check(folder)
-    return family, folder, choose_kinds(folder, list(family.parts), options.variant)
+    return family, folder, choose_kinds(folder, list(family.parts_of(folder)), options.variant)
 
 
 def load_model(
@@ -122,7 +129,7 @@ def _load_pipeline(
     dtypes = {family.denoiser_part: dtype}
     parts = {
         part: load_part(folder, part, kinds.get(part), dtypes.get(part, torch.float32))
-        for part in family.parts
+        for part in family.parts_of(folder)
     }
     for part in parts:
         if part.startswith("tokenizer"):
@@ -140,5 +147,5 @@ def _load_pipeline(
 
 def _bound_length(tokenizer: Any, encoder: Mapping[str, Any]) -> None:
     """A tokenizer that says no length, or a longer one than its encoder reads, takes the encoder's."""
-    longest = encoder.get("max_position_embeddings", 77)
+    longest = encoder.get("max_position_embeddings", T5_TOKENS if encoder.get("model_type") == "t5" else 77)
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)

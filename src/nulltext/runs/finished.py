@@ -50,11 +50,12 @@ def finished_names(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) -> tup
     return done, taken
 
 
-def expected_facts(model: DiffusionModel, method: InversionMethod) -> dict[str, Any]:
-    """What the inversions of a run will all hold of ``DECIDING``; the picture decides the rest."""
+def expected_facts(model: DiffusionModel, method: InversionMethod, size: tuple[int, int]) -> dict[str, Any]:
+    """What inversions of pictures of (height, width) will hold of ``DECIDING``; the picture decides the rest."""
     return {
         "fingerprint": model.fingerprint,
-        "timesteps": model.schedule(method.steps).t.tolist(),
+        "timesteps": method.schedule(model, size).t.tolist(),
+        "size": list(size),
         "settings": method.describe(model),
         "method": name_of(method),
     }

@@ -57,13 +57,13 @@ def split_finished(
     folder: Path, sources: Sequence[Source], frame: Frame, model: DiffusionModel, method: InversionMethod
 ) -> tuple[list[Source], set[str]]:
     """The sources, renamed where another picture of the run folder has their name, and the names that are finished."""
-    facts = expected_facts(model, method)
+    sizes = {s.name: frame.target(s.size[1], s.size[0]) for s in sources}
+    facts = {size: expected_facts(model, method, size) for size in set(sizes.values())}
     wanted = {
         s.name: {
-            **facts,
+            **facts[sizes[s.name]],
             "source_sha256": s.sha256,
             "prompt": s.prompt,
-            "size": list(frame.target(s.size[1], s.size[0])),
             "crop": frame.crop,
         }
         for s in sources

@@ -158,7 +158,7 @@ class NullTextInversion(LightningModule):
         if self.resumed is not None:
             refuse_others(self.resumed["pictures"], pictures)
         cond = self._embed(pictures)
-        schedule = self.model.schedule(self.method.steps, _size(pictures))
+        schedule = self.method.schedule(self.model, _size(pictures))
         null_text = self.method.null_text(self.model, cond, _size(pictures))
         detail = self.detail_noise if len(self.detail_noise) else None
         self.state = State(
@@ -226,8 +226,8 @@ class NullTextInversion(LightningModule):
     def embedding_distances(self) -> tuple[Tensor, Tensor]:
         """How far (B,) the null embedding of the last step is from the empty and from the source prompt (rms)."""
         assert self.record is not None and self.state is not None
-        empty = self.model.learnable(self.model.embed("", _size(self.pictures)))
-        source = self.model.learnable(self.state.cond)
+        empty = self.method.learnable(self.model, self.model.embed("", _size(self.pictures)))
+        source = self.method.learnable(self.model, self.state.cond)
         null = self.record.null
         return (null - empty).square().mean((1, 2)).sqrt(), (null - source).square().mean((1, 2)).sqrt()
 

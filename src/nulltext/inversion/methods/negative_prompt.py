@@ -55,7 +55,7 @@ class NegativePrompt(InversionMethod):
     ) -> list[Conditioning]:
         """The source prompt, with its corrections where the inversion holds them."""
         corrected = inversion.settings.get("corrections")
-        return inversion.null_texts(model) if corrected else [cond] * inversion.steps
+        return inversion.null_texts(model, cond) if corrected else [cond] * inversion.steps
 
     def step(
         self, model: DiffusionModel, state: State, i: int, on_inner_step: OnInnerStep | None = None

@@ -31,6 +31,8 @@ class NullText(InversionMethod):
         inner_steps: N, optimiser steps of each timestep at most; 10 in the paper.
         start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between. Below 1
             each step starts where the one before ended.
+        tokens: How many tokens of each text encoder are learned, from the first on; by default all. The file holds no
+            others.
         optimizer: The inner optimiser, fresh at each timestep.
         learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
         tolerance: A timestep whose loss is below takes no (further) inner step; 0 always takes all, as the paper.
@@ -42,6 +44,7 @@ class NullText(InversionMethod):
 
     inner_steps: int = 1
     start: float = 1.0
+    tokens: int | None = None
     optimizer: Callable[[Iterable[Any]], Optimizer] = NormalisedGradient
     learning_rate_decay: float = 0.01
     tolerance: float = 1e-5
@@ -60,6 +63,8 @@ class NullText(InversionMethod):
             raise UserError(
                 f"start must lie between 0 (empty prompt) and 1 (source prompt), not {self.start}"
             )
+        if self.tokens is not None and self.tokens < 1:
+            raise UserError(f"tokens must be 1 or more, not {self.tokens}; leave it out to learn all tokens")
         if not self.tolerance >= 0:
             raise UserError(
                 f"tolerance must be 0 or more, not {self.tolerance}; 0 always takes all inner steps"
@@ -83,11 +88,17 @@ class NullText(InversionMethod):
         optimizer = self.optimizer([torch.zeros(1, requires_grad=True)])
         plain = super().describe(model)
         del plain["optimizer"]
+        if self.tokens is None:
+            del plain["tokens"]
         return {
             **plain,
             "optimizer_class": f"{type(optimizer).__module__}.{type(optimizer).__name__}",
             "learning_rate": float(optimizer.param_groups[0]["lr"]),
         }
+
+    def learnable(self, model: DiffusionModel, text: Conditioning) -> Tensor:
+        """The first ``tokens`` of each text encoder, with what else the model learns of a text."""
+        return model.learnable(text, self.tokens)
 
     def null_text(
         self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int] | None
@@ -99,7 +110,9 @@ class NullText(InversionMethod):
         self, model: DiffusionModel, inversion: Inversion, cond: Conditioning
     ) -> list[Conditioning]:
         """The learned null texts."""
-        return inversion.null_texts(model)
+        start = float(inversion.settings.get("start", 0))
+        empty = super().null_text(model, cond, inversion.size)
+        return inversion.null_texts(model, Conditioning.lerp(empty, cond, start))
 
     def step(
         self, model: DiffusionModel, state: State, i: int, on_inner_step: OnInnerStep | None = None

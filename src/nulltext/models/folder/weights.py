@@ -105,6 +105,8 @@ def load_part(folder: ModelFolder, part: str, kind: str | None, dtype: torch.dty
         return loaded
     model, info = loaded
     _check_filled(folder, part, info)
+    if model.dtype != dtype:  # without accelerate, diffusers leaves some networks in fp32
+        model.to(dtype)
     return model.requires_grad_(False).eval()
 
 
