@@ -376,7 +376,7 @@ def test_pictures_with_captions_are_scored_by_their_reconstruction(model, suite,
     write_results(results, store.folder)
     write_figures(results, store)
     text = (store.folder / "results.md").read_text()
-    assert "## Reconstruction" in text and "PIE-Bench" not in text
+    assert "# pictures: 2 pictures" in text and "## Reconstruction" in text and "PIE-Bench" not in text
 
 
 STRANGER = '''
@@ -435,6 +435,7 @@ def test_a_strangers_method_metric_and_kind_take_part_by_their_import_paths(
     assert results.methods == ["ddim", "Halved"]
     assert results.ways == ["reconstruction", "plain", "stranger_of_tables.Nothing"]
     text = markdown(results)
+    assert "nan" not in text.partition("## Definitions")[0]  # no deviation of a single edit
     assert "## Further metrics" in text and "Brightness" in text and "Mean of the output." in text
     reconstructions = {r.method: r.scores["psnr"] for r in results.rows if r.editing == "reconstruction"}
     assert reconstructions["ddim"] != reconstructions["Halved"]

@@ -16,13 +16,8 @@ RECONSTRUCTION = "reconstruction"
 class Seconds(Column):
     """Seconds from the picture to the output, inversion included: a picture's part of its batch."""
 
-    name, title, unit, better, tables = (
-        "seconds",
-        "Generation time",
-        "s",
-        "lower",
-        ("reconstruction", "slides"),
-    )
+    name, title, unit, better = "seconds", "Generation time", "s", "lower"
+    tables = ("reconstruction", "slides")
 
 
 class Evaluations(Column):

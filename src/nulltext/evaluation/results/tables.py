@@ -73,8 +73,9 @@ def markdown(results: Results, notes: bool = True) -> str:
         notes: Also what the columns mean, what is absent and why, what was skipped, and the choices.
     """
     pictures = len({row.picture for row in results.rows})
-    parts = [f"# {results.choices.get('benchmark', 'benchmark')}: {pictures} edits\n"]
-    parts.append("Mean ± standard deviation over edits; NaNs are left out and counted.\n")
+    what = "pictures" if results.ways == [RECONSTRUCTION] else "edits"
+    parts = [f"# {results.choices.get('benchmark', 'benchmark')}: {pictures} {what}\n"]
+    parts.append(f"Mean ± standard deviation over {what}; NaNs are left out and counted.\n")
     parts.append(_by_method(results, "Reconstruction", RECONSTRUCTION, results.table("reconstruction")))
     for way in results.ways:
         output = "the reconstruction" if way == RECONSTRUCTION else f"the {way.replace('_', '-')} edit"
@@ -114,8 +115,8 @@ def _cell(summary: Summary, column: Column) -> str:
     """Mean ± deviation at the table's scale, with the number of NaNs where there are any."""
     if not summary.n + summary.nan:
         return "-"
-    text = f"{column.format(summary.mean)} ± {column.format(summary.std)}"
-    return text + (f" ({summary.nan} NaN)" if summary.nan else "")
+    spread = f" ± {column.format(summary.std)}" if summary.n > 1 else ""
+    return column.format(summary.mean) + spread + (f" ({summary.nan} NaN)" if summary.nan else "")
 
 
 def _notes(results: Results) -> str:
