@@ -299,7 +299,8 @@ def test_an_edit_that_shows_nothing_at_any_scale_is_left_as_it_was(sd, monkeypat
     wanted = Edit(SWAP, mask=torch.ones(32, 24))
     monkeypatch.setattr(visibility, "FAINT", 0.0)
     (expected,) = edit(model, inversion, wanted).results
-    monkeypatch.setattr(visibility, "FAINT", 2.0)
+    for bound in ("FAINT", "FAINT_ANYWHERE"):
+        monkeypatch.setattr(visibility, bound, 2.0)
     with pytest.warns(UserWarning, match="changes next to nothing: try other words"):
         (left,) = edit(model, inversion, wanted).results
     assert torch.equal(left.picture, expected.picture) and left.edit == expected.edit

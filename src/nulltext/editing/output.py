@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
+from PIL import Image
 from torch import Tensor
 
 from nulltext import __version__
@@ -81,8 +81,8 @@ def _write_edit(
     yield path, result.edit.prompt
     if result.mask is not None:
         path = folder / f"{name}-mask.png"
-        scale = torch.nn.functional.interpolate(result.mask[None, None], size=inversion.size)[0]
-        save_png(path, scale.expand(3, -1, -1) * 2 - 1)
+        gray = Image.fromarray((result.mask * 255).round().byte().numpy())
+        save_png(path, gray.resize(inversion.size[::-1], Image.Resampling.NEAREST))
         yield path, f"where it may act: {result.mask.mean():.0%} of the picture"
     for word, attention in result.attention.items():
         path = folder / f"{name}-attention-{slug(word)}.png"
@@ -109,7 +109,10 @@ def _sheets(
     if not job.swept:
         first = [("original", inversion.prompt, to_image(original))] if original is not None else []
         first.append(("reconstruction", "" if first else inversion.prompt, to_image(edited.reconstruction)))
-        edits = [(_title(r.edit), r.edit.prompt, to_image(r.picture)) for r in results]
+        edits = [
+            (f"{r.edit.kind}, w {r.edit.guidance_scale:g}", r.edit.prompt, to_image(r.picture))
+            for r in results
+        ]
         yield strip([*first, *edits]), "strip", "all edits side by side"
         return
     (down, rows), *rest = job.swept.items()
@@ -120,10 +123,6 @@ def _sheets(
         labels = [f"{across} {value:g}" for value in columns] or [""]
         title, values = results[k].edit.prompt, [f"{down} {value:g}" for value in rows]
         yield grid(title, values, labels, pictures), "sweep", f"all values of {' and '.join(job.swept)}"
-
-
-def _title(edit: Edit) -> str:
-    return f"{edit.kind}, w {edit.guidance_scale:g}"
 
 
 def _facts(result: EditResult, inversion: Inversion, path: Path) -> dict[str, Any]:

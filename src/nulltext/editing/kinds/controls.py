@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nulltext.editing.kinds.joint import joint_attention, word_maps
 from nulltext.errors import UserError
-from nulltext.models.attention import AttentionSite
+from nulltext.models.attention import AttentionSite, JointSite
 from nulltext.models.base import DiffusionModel
 
 SELF_LEVEL = 1
@@ -100,13 +101,16 @@ class AttentionControl:
     def __call__(self, site: AttentionSite) -> Tensor | None:
         """The mixed values (B, heads, P, c) of a layer that is controlled or recorded, None for any other."""
         rows = self._rows_with_cross() if site.is_cross else self._rows_with_self()
-        if site.is_cross and (rows or self._recorded(site.pixels)):
+        if isinstance(site, JointSite):
+            mixed = self._joint_attention(site)
+        elif site.is_cross and (rows or self._recorded(site.pixels)):
             mixed = self._cross_attention(site)
         elif not site.is_cross and rows and self.level(site.pixels) >= SELF_LEVEL:
             mixed = self._self_attention(site, rows)
         else:
             return None
-        self.touched.add(site.name)
+        if mixed is not None:
+            self.touched.add(site.name)
         return mixed
 
     def level(self, pixels: int) -> int:
@@ -139,6 +143,22 @@ class AttentionControl:
         seen_by[[source + 1 + k for k in rows]] = source
         return F.scaled_dot_product_attention(site.query[seen_by], site.key[seen_by], site.value)
 
+    def _joint_attention(self, site: JointSite) -> Tensor | None:
+        """Image and text at once, see ``joint``; None where there is nothing to control or record."""
+        recorded = self._recorded(site.pixels) and site.words.stop > site.words.start
+        if recorded:
+            first = len(site.query) - 1 - len(self.rows)
+            self._add(site.pixels, word_maps(site, first, len(self.rows[0].mapped)))
+        if recorded or self._rows_with_cross() or self._rows_with_self():
+            return joint_attention(site, self.rows, self.step)
+        return None
+
+    def _add(self, pixels: int, seen: Tensor) -> None:
+        """Adds the maps (1 + n, pixels, L) of a layer to those of its level."""
+        level = self.level(pixels)
+        self.sums[level] = self.sums[level] + seen if level in self.sums else seen
+        self.counts[level] = self.counts.get(level, 0) + 1
+
     def _cross_attention(self, site: AttentionSite) -> Tensor:
         """Fused attention for the rows left alone, explicit probabilities for the source and edited rows."""
         query, key, value = site.query, site.key, site.value
@@ -157,10 +177,7 @@ class AttentionControl:
             controlled[k + 1] = control_cross(probabilities[0], probabilities[k + 1], self.rows[k], self.step)
         pixels = probabilities.shape[2]
         if self._recorded(pixels):
-            level = self.level(pixels)
-            seen = controlled.float().mean(1)  # (1 + n, pixels, L)
-            self.sums[level] = self.sums[level] + seen if level in self.sums else seen
-            self.counts[level] = self.counts.get(level, 0) + 1
+            self._add(pixels, controlled.float().mean(1))
         return controlled
 
     def map_level(self) -> int:

@@ -51,9 +51,7 @@ class Context:
     edit: Edit
     source: Tokens  # the source prompt
     target: Tokens  # the edit's prompt
-    difference: Callable[
-        [], Tensor
-    ]  # (h, w): how differently the prompts would denoise the source, on demand
+    difference: Callable[[], Tensor]  # (h, w), on demand: how differently the prompts denoise the source
     attention: AttentionControl | None = None  # what was recorded so far; None before the first step
     row: int = 0  # of the edit in it
 
