@@ -68,6 +68,7 @@ def test_a_dataclass_of_several_has_their_fields_types_defaults_and_texts():
 
 def test_fields_are_left_out_and_retyped():
     made = combine("Made", Derived, leave_out=["words"], retype=lambda name, hint: hint | None)
+    assert combine("Made", Derived, defaults={"steps": 5})().steps == 5
     assert [(f.name, f.type) for f in dataclasses.fields(made)] == [
         ("steps", int | None),
         ("name", str | None),

@@ -13,6 +13,8 @@ import nulltext.cli.test as command
 from nulltext.cli import main
 from nulltext.cli.configs import find_config
 from nulltext.errors import UserError
+from nulltext.evaluation import find_compared
+from nulltext.inversion import NullText
 
 
 @pytest.fixture
@@ -71,16 +73,26 @@ def test_the_published_settings_stand_in_their_config():
 @pytest.mark.parametrize(
     ("words", "name", "rate"),
     [
-        ([], "NormalisedGradient", 0.002),
         (["--model.optimizer", "adam"], "Adam", 0.01),
         (["--model.optimizer", "adam", "--model.learning_rate", "0.1"], "Adam", 0.1),
-        (["--model.learning_rate", "0.004"], "NormalisedGradient", 0.004),
+        (["--model.optimizer", "normalised_gradient"], "NormalisedGradient", 0.002),
         (["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.3"], "SGD", 0.3),
     ],
 )
 def test_the_inner_optimiser_has_a_name_or_is_a_class(words, name, rate, settings):
     optimizer = settings(*words).methods["null_text"].optimizer([torch.zeros(1, requires_grad=True)])
     assert type(optimizer).__name__ == name and optimizer.param_groups[0]["lr"] == rate
+
+
+def test_without_options_each_method_is_as_in_fit(settings):
+    for name, method in settings().methods.items():
+        assert method == find_compared(name)()
+    found = settings("--model.steps", "7", "--model.learning_rate", "0.5").methods
+    assert {method.steps for method in found.values()} == {7}
+    optimizer, own = (
+        m.optimizer([torch.zeros(1, requires_grad=True)]) for m in (found["null_text"], NullText())
+    )
+    assert type(optimizer) is type(own) and optimizer.param_groups[0]["lr"] == 0.5
 
 
 def test_device_precision_and_size_have_an_old_spelling(settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_type_hints
 
 from docstring_parser import parse
@@ -14,6 +14,7 @@ def combine(
     name: str,
     *sources: type,
     leave_out: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
     retype: Callable[[str, Any], Any] = lambda _, hint: hint,
 ) -> type:
     """One frozen dataclass with the fields of several; where two have a field of one name, the first counts.
@@ -22,6 +23,7 @@ def combine(
         name: Of the class.
         sources: The dataclasses; their docstrings' Args (or Attributes) become the help of the options.
         leave_out: Fields that are no options.
+        defaults: Other defaults of fields, by their names.
         retype: The type of an option from the field's name and type.
     """
     fields: dict[str, tuple[str, Any, Any]] = {}
@@ -32,7 +34,8 @@ def combine(
         for field in dataclasses.fields(source):
             if field.init and field.name not in (*leave_out, *fields):
                 hint = retype(field.name, hints[field.name])
-                fields[field.name] = (field.name, hint, _without_name(field))
+                default = (defaults or {}).get(field.name, _without_name(field))
+                fields[field.name] = (field.name, hint, default)
     made = dataclasses.make_dataclass(name, list(fields.values()), frozen=True, kw_only=True)
     made.__doc__ = f"{name}.\n\nArgs:\n" + "".join(f"    {key}: {helps.get(key, '')}\n" for key in fields)
     return made

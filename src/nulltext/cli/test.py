@@ -28,6 +28,7 @@ from nulltext.evaluation import (
     write_figures,
     write_results,
 )
+from nulltext.inversion import NullText
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models.loading import LoadingOptions
 
@@ -55,16 +56,15 @@ class Shared:
         precision: The same as --precision.
         device: The same as --device.
         size: The same as --data.size.
-        optimizer: The inner optimiser: normalised_gradient as in fit, adam as in the paper, or one of torch.optim.
-        learning_rate: Of normalised_gradient, 0.002 by default, or adam, 0.01 as in the paper.
+        optimizer: The inner optimiser: adam as in the paper, normalised_gradient, or a class of torch.optim; by default
+            as in fit.
+        learning_rate: Length of its steps; by default 0.01 for adam, as in the paper, 0.002 for normalised_gradient.
     """
 
     precision: str | int | None = None
     device: str | None = None
     size: int | None = None
-    optimizer: Literal["normalised_gradient", "adam"] | Callable[[Iterable[Any]], Optimizer] = (
-        "normalised_gradient"
-    )
+    optimizer: Literal["adam", "normalised_gradient"] | Callable[[Iterable[Any]], Optimizer] | None = None
     learning_rate: float | None = None
 
 
@@ -96,10 +96,10 @@ def main(words: Sequence[str]) -> int:
 def settings_of(options: Any) -> Settings:
     """The settings that the options mean."""
     model = options.model
-    shared = {f.name: getattr(model, f.name) for f in fields(model)}
-    if isinstance(model.optimizer, str):
-        optimizer, learning_rate = OPTIMIZERS[model.optimizer]
-        shared["optimizer"] = partial(optimizer, lr=model.learning_rate or learning_rate)
+    shared = {f.name: getattr(model, f.name) for f in fields(model) if getattr(model, f.name) is not None}
+    kind, learning_rate = OPTIMIZERS.get(model.optimizer, (model.optimizer or NullText.optimizer, None))
+    learning_rate = model.learning_rate or learning_rate
+    shared["optimizer"] = kind if learning_rate is None else partial(kind, lr=learning_rate)
     settings = pick(Settings, replace(options, methods=build_methods(options.methods, shared)))
     return replace(
         settings,
@@ -119,7 +119,16 @@ def _methods(words: Sequence[str]) -> list[str]:
 def _options(methods: Sequence[str]) -> type:
     """The options of a comparison of these methods; a config may have options of others, too."""
     kinds = dict.fromkeys([*COMPARED.values(), *map(find_compared, methods)])
-    model = combine("The model and the methods", LoadingOptions, Shared, *kinds)
+    first = combine("First", *kinds)()
+    own = {f.name for kind in kinds for f in fields(kind) if f.default != getattr(first, f.name)}
+    model = combine(
+        "The model and the methods",
+        LoadingOptions,
+        Shared,
+        *kinds,
+        retype=lambda name, hint: hint | None if name in own else hint,
+        defaults=dict.fromkeys(own),  # None leaves each method its own
+    )
     run = make_dataclass(
         "Run",
         [
