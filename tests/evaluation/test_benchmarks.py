@@ -329,6 +329,8 @@ def test_a_folder_of_nothing_is_one_line_that_says_what_to_give(tmp_path):
     assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="no folder"):
         open_benchmark(DataOptions(folder=tmp_path / "none"))
+    with pytest.raises(UserError, match="'pie_bnch' is not one of auto, farmyard, pie_bench"):
+        open_benchmark(DataOptions("pie_bnch", tmp_path))
 
 
 def test_names_may_not_climb_out_of_pie_bench(pie):

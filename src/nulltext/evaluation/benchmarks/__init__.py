@@ -36,8 +36,11 @@ def open_benchmark(data: DataOptions) -> Benchmark:
     """Reads the benchmark in a folder, in the form that is named or found there.
 
     Raises:
-        UserError: No folder is named, it is not there, or nothing in it can be used.
+        UserError: No such form, no folder is named, it is not there, or nothing in it can be used.
     """
+    known = ("auto", "farmyard", *READERS)
+    if data.benchmark not in known:
+        raise UserError(f"--data.benchmark {data.benchmark!r} is not one of {', '.join(known)}")
     if data.folder is None:
         raise UserError("where is the benchmark? give its folder with --data.folder")
     folder = on_disk(data.folder)
