@@ -315,7 +315,9 @@ def test_pictures_without_a_caption_are_named(tmp_path):
     folder = kinds_of_folder(tmp_path)["pictures"]
     benchmark = open_benchmark(DataOptions(folder=folder))
     assert [(t.name, t.prompt) for t in benchmark.tasks] == [("deep_b", "a white sheep")]
-    assert len(benchmark.problems) == 1 and benchmark.problems[0].startswith("dumb: no prompt")
+    assert len(benchmark.problems) == 1 and benchmark.problems[0].startswith(
+        "dumb: no caption; write what it shows into dumb.txt"
+    )
     (folder / "deep" / "b.txt").unlink()
     with pytest.raises(UserError, match="2 skipped") as raised:
         open_benchmark(DataOptions(folder=folder))

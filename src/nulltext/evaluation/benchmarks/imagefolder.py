@@ -82,7 +82,11 @@ def _task(row: Row, folder: Path, problems: list[str]) -> Task:
     for path in (row.path, row.mask_path, row.target_path):
         if path is not None and not path.is_file():
             raise UserError(f"no picture {path}")
-    prompt = row.prompt or find_prompt(row.path, decode(row.path)[0], None, row).text
+    prompt = row.prompt or find_prompt(row.path, decode(row.path)[0], row=row, caption=lambda image: "").text
+    if not prompt:
+        raise UserError(
+            f"no caption; write what it shows into {row.path.stem}.txt beside it, or a row of metadata.jsonl"
+        )
     words = row.blend_word or ""
     blend, complaint = blend_words(f"{words} {words}" if len(words.split()) == 1 else words)
     if complaint:
