@@ -266,3 +266,9 @@ def tiny_chroma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(request: pytest.FixtureRequest) -> Path:
     """Each tiny pipeline in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["tiny_sd3", "tiny_sd3_clip", "tiny_flux"])
+def tiny_flow(request: pytest.FixtureRequest) -> Path:
+    """Each tiny flow in turn."""
+    return request.getfixturevalue(request.param)

@@ -20,11 +20,10 @@ SOURCE, TARGET = "a photo of a cat", "a photo of a dog"
 SIZE = (24, 32)
 
 
-@pytest.fixture(params=["tiny_sd3", "tiny_flux"])
-def made(request: pytest.FixtureRequest) -> tuple[DiffusionModel, Inversion]:
+@pytest.fixture
+def made(tiny_flow: Path) -> tuple[DiffusionModel, Inversion]:
     """A tiny flow and a picture inverted with it."""
-    folder: Path = request.getfixturevalue(request.param)
-    model = DiffusionModel.from_pretrained(str(folder))
+    model = DiffusionModel.from_pretrained(str(tiny_flow))
     pixels = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
     return model, invert(model, pixels, SOURCE, NullText(steps=3, inner_steps=1, guidance_scale=2.0))
 

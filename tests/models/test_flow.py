@@ -17,23 +17,9 @@ from nulltext.inversion import NullText
 from nulltext.inversion.base import guided_denoiser
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import invert
-from nulltext.models import MODELS, Conditioning, DiffusionModel, check_model
+from nulltext.models import Conditioning, DiffusionModel, check_model
 
 SIZES = [(32, 32), (24, 32)]
-FLOWS = sorted(
-    pipeline for pipeline in MODELS if "XL" not in pipeline and pipeline != "StableDiffusionPipeline"
-)
-FOLDERS = {
-    "StableDiffusion3Pipeline": ["tiny_sd3", "tiny_sd3_clip"],
-    "FluxPipeline": ["tiny_flux"],
-    "ChromaPipeline": ["tiny_chroma"],
-}
-
-
-@pytest.fixture(params=[name for pipeline in FLOWS for name in FOLDERS[pipeline]])
-def tiny_flow(request: pytest.FixtureRequest) -> Path:
-    """Each tiny flow in turn."""
-    return request.getfixturevalue(request.param)
 
 
 def _load(folder: Path, **options: Any) -> DiffusionModel:

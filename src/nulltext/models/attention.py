@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -19,7 +20,10 @@ class AttentionSite:
         name: The layer's name in the network, such as ``mid_block.attentions.0.transformer_blocks.0.attn2.processor``.
         pixels: P, the number of image positions that attend.
         is_cross: Whether they attend to the text instead of to themselves.
+        is_joint: Whether image and text attend to each other at once, as in ``JointSite``.
     """
+
+    is_joint = False
 
     def __init__(self, name: str, layer: Any, hidden: Tensor, text: Tensor | None) -> None:
         self.name = name
@@ -69,8 +73,8 @@ class AttentionHook(Protocol):
 class HookedAttention:
     """The attention processor of a diffusers layer under a hook."""
 
-    def __init__(self, name: str, original: Any, hook: AttentionHook) -> None:
-        self.name, self.original, self.hook = name, original, hook
+    def __init__(self, name: str, original: Any, hook: AttentionHook, tokens: int = 0) -> None:
+        self.name, self.original, self.hook, self.tokens = name, original, hook, tokens
 
     def __call__(
         self,
@@ -90,13 +94,129 @@ class HookedAttention:
         return self.original(layer, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
 
 
+class JointSite(AttentionSite):
+    """A layer in which image and text attend to each other, as in Stable Diffusion 3 and Flux.
+
+    Queries, keys and values hold both: (B, heads, P + L, c). So does what a hook returns.
+
+    Attributes:
+        image: Where the P image positions are among them.
+        words: Where the L text tokens are; none in a layer of the image alone.
+        mask: What is added to the scores, broadcastable to (B, heads, P + L, P + L), or None.
+    """
+
+    is_joint = True
+
+    def __init__(
+        self,
+        name: str,
+        layer: Any,
+        hidden: Tensor,
+        text: Tensor | None,
+        before: int | None = None,
+        rotary: Any = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        """``before``: L where the text comes first; without a ``text`` of its own it lies inside ``hidden``."""
+        super().__init__(name, layer, hidden, text)
+        self.is_cross, self.mask, self._before, self._rotary = False, mask, before, rotary
+        inside = before if before and text is None else 0
+        length = inside if text is None else text.shape[1]
+        self.pixels = hidden.shape[1] - inside
+        first, second = (length, self.pixels) if before else (self.pixels, length)
+        one, other = slice(0, first), slice(first, first + second)
+        self.words, self.image = (one, other) if before else (other, one)
+
+    @cached_property
+    def query(self) -> Tensor:
+        """Queries (B, heads, P + L, c)."""
+        return self._both("q")
+
+    @cached_property
+    def key(self) -> Tensor:
+        """Keys, the shape of the queries."""
+        return self._both("k")
+
+    @cached_property
+    def value(self) -> Tensor:
+        """Values, the shape of the queries."""
+        return self._both("v")
+
+    def _both(self, which: str) -> Tensor:
+        parts = [self._projected(self._hidden, f"to_{which}", f"norm_{which}")]
+        if self._text is not None:
+            added = self._projected(self._text, f"add_{which}_proj", f"norm_added_{which}")
+            parts = [added, *parts] if self._before else [*parts, added]
+        joined = torch.cat(parts, dim=2)
+        if self._rotary is None or which == "v":
+            return joined
+        from diffusers.models.embeddings import apply_rotary_emb
+
+        return apply_rotary_emb(joined, self._rotary)
+
+    def _projected(self, states: Tensor, projection: str, norm: str) -> Tensor:
+        heads, normalise = (
+            self._heads(getattr(self._layer, projection)(states)),
+            getattr(self._layer, norm, None),
+        )
+        return heads if normalise is None else normalise(heads)
+
+    def finish(self, mixed: Tensor) -> Any:
+        """The layer's output of mixed values: of the image, or of image and text where the text came by itself."""
+        layer, joined = self._layer, mixed.transpose(1, 2).flatten(2)
+        if self._text is None and self._before:
+            return joined
+        image = layer.to_out[1](layer.to_out[0](joined[:, self.image]))
+        if self._text is None:
+            return image
+        words = joined[:, self.words]
+        return image, words if getattr(layer, "context_pre_only", False) else layer.to_add_out(words)
+
+
+class HookedJoint(HookedAttention):
+    """The joint attention of Stable Diffusion 3 under a hook: the image's positions come first."""
+
+    text_first = False
+
+    def __call__(
+        self,
+        layer: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+    ) -> Any:
+        """Joint attention of ``hidden_states`` (B, P, C) and the text's (B, L, C)."""
+        before = self.tokens if self.text_first else None
+        site = JointSite(
+            self.name, layer, hidden_states, encoder_hidden_states, before, image_rotary_emb, attention_mask
+        )
+        mixed = self.hook(site)
+        if mixed is not None:
+            return site.finish(mixed)
+        rotary = {} if image_rotary_emb is None else {"image_rotary_emb": image_rotary_emb}
+        return self.original(layer, hidden_states, encoder_hidden_states, attention_mask, **rotary)
+
+
+class HookedTextFirst(HookedJoint):
+    """The joint attention of Flux under a hook: the text comes first, in later layers in one sequence."""
+
+    text_first = True
+
+
+def _kind_of(processor: Any) -> type[HookedAttention]:
+    kinds = {"JointAttnProcessor2_0": HookedJoint, "FluxAttnProcessor": HookedTextFirst}
+    return kinds.get(type(processor).__name__, HookedAttention)
+
+
 @contextmanager
-def hooked(network: Any, hook: AttentionHook | None) -> Iterator[Sequence[str]]:
+def hooked(network: Any, hook: AttentionHook | None, tokens: int = 0) -> Iterator[Sequence[str]]:
     """Offers a network's attention layers to a hook, and restores its processors whatever happens.
 
     Args:
         network: A diffusers model with ``attn_processors``.
         hook: The hook; None leaves the network as it is.
+        tokens: L, the text tokens that some networks put before the image's positions.
 
     Yields:
         The names of all attention layers. Where a hook touched none of them, the edit did nothing.
@@ -105,7 +225,7 @@ def hooked(network: Any, hook: AttentionHook | None) -> Iterator[Sequence[str]]:
     if hook is None:
         yield list(before)
         return
-    network.set_attn_processor({name: HookedAttention(name, own, hook) for name, own in before.items()})
+    network.set_attn_processor({name: _kind_of(own)(name, own, hook, tokens) for name, own in before.items()})
     try:
         yield list(before)
     finally:

@@ -210,7 +210,7 @@ class DiffusionModel(ABC):
 
     def attend(self, hook: AttentionHook | None) -> AbstractContextManager[Sequence[str]]:
         """Offers the network's attention to a hook; always restored. Gives the names of the attention layers."""
-        return hooked(self.denoiser, hook)
+        return hooked(self.denoiser, hook, sum(self.learned.encoders))
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
