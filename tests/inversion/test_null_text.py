@@ -31,6 +31,9 @@ PLAIN = NullText(
     fixed_point_iterations=0,
     pivot_tolerance=0.0,
     detail_steps=0,
+    keep_best=False,
+    shortest_step=0.0,
+    learning_rate_decay=0.01,
     optimizer=partial(NormalisedGradient, lr=0.002),
 )
 
@@ -144,12 +147,52 @@ def test_within_the_tolerance_a_picture_stays_as_it_is(tiny_sd: Path) -> None:
     model = DiffusionModel.from_pretrained(str(tiny_sd))
     begun = _begin(model, PLAIN, 1, 2)
     tolerance = _middle_loss(model, begun)
-    method = replace(PLAIN, tolerance=tolerance, inner_steps=4)
+    method = replace(PLAIN, tolerance=tolerance, inner_steps=4, keep_best=True)
     for record in _run(model, method, _rows(begun, slice(0, 2))):
         for b in range(2):
             taken = int(record.inner_steps[b])
             assert (record.losses[:taken, b] >= tolerance).all()
-            assert (record.losses[:taken, b].diff() <= 0).all()  # a step that raised the loss is undone
+            left = (record.z - begun.pivot[record.step + 1])[b].square().mean()
+            assert left <= record.losses[:, b].min() * (1 + 1e-4)  # the best embedding counts
+
+
+def test_the_best_embedding_counts_and_costs_nothing_more(tiny_sd: Path) -> None:
+    model = DiffusionModel.from_pretrained(str(tiny_sd))
+    method = replace(PLAIN, inner_steps=5, keep_best=True, optimizer=partial(Adam, lr=1.0))  # far too long
+    state = _begin(model, method, 1, 2)
+    model.forwards = 0
+    for record in _run(model, method, state):
+        left = (record.z - state.pivot[record.step + 1]).square().mean(dim=(1, 2, 3))
+        assert (left <= record.losses.amin(0) * (1 + 1e-4)).all()
+    assert model.forwards == 2 * 4 * (1 + 1 + 5)
+
+
+def test_the_default_learns_from_the_empty_prompt(tiny: Path) -> None:
+    """The first loss is the empty prompt's; every timestep ends no worse than it starts; the lengths carry over."""
+    model = DiffusionModel.from_pretrained(str(tiny))
+    method = NullText(steps=4, inner_steps=4, shortest_step=0.0)
+    state = _begin(model, method, 1, 2)
+    empty = model.embed("", (32, 32)).sequence
+    assert torch.equal(state.null[0], empty.expand_as(state.null[0]))
+    records = _run(model, method, state)
+    assert set(state.memory) >= {"v", "length"}
+    for record in records:
+        left = (record.z - state.pivot[record.step + 1]).square().mean(dim=(1, 2, 3))
+        assert (left <= record.losses[0] * (1 + 1e-4)).all() and not torch.equal(record.null, empty)
+    for b in range(2):
+        alone = _rows(replace(state, null=[empty.expand_as(n).clone() for n in state.null]), slice(b, b + 1))
+        for record, expected in zip(records, _run(model, method, alone), strict=True):
+            torch.testing.assert_close(record.z[b], expected.z[0], rtol=0, atol=1e-3)
+            torch.testing.assert_close(record.null[b], expected.null[0], rtol=0, atol=1e-2)
+
+
+def test_a_step_that_could_correct_nothing_takes_no_inner_step(tiny_sd: Path) -> None:
+    model = DiffusionModel.from_pretrained(str(tiny_sd))
+    method = NullText(steps=10, inner_steps=2)
+    taken = [int(record.inner_steps[0]) for record in _run(model, method, _begin(model, method))]
+    assert taken == [2] * 9 + [0]
+    every = replace(method, shortest_step=0.0)
+    assert [int(r.inner_steps[0]) for r in _run(model, every, _begin(model, every))] == [2] * 10
 
 
 @pytest.mark.parametrize("optimizer", [Adam, NormalisedGradient])

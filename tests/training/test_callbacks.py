@@ -218,7 +218,7 @@ def test_the_only_picture_ends_the_run_with_its_last_good_timestep_saved(room, t
 def test_checkpoint_is_small_and_without_pickled_objects(room, tiny_sd):
     assert fit(tiny_sd) == 0
     checkpoint = torch.load("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert checkpoint["optimizer_states"] == []
+    assert not any(checkpoint["optimizer_states"])
     assert {"cursor", "z", "pivot"} <= checkpoint["state_dict"].keys()
     assert not [key for key in checkpoint["state_dict"] if "unet" in key or "vae" in key]
 

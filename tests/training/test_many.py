@@ -126,7 +126,9 @@ def test_a_picture_that_breaks_under_way_is_reported_and_the_others_are_done(
         assert torch.equal(inversion.null_embeddings, keeper.made[name].null_embeddings)
 
 
-def test_a_run_resumes_in_its_third_picture_and_skips_the_finished_ones(tiny_sd: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_in_its_third_picture_and_skips_the_finished_ones(
+    tiny_sd: Path, tmp_path: Path
+) -> None:
     pictures = [noise(tmp_path / f"{k}.png", k) for k in range(4)]
 
     def meddle(group: int, step: int) -> None:

@@ -139,7 +139,7 @@ def test_a_checkpoint_holds_the_embeddings_and_little_else(tiny_sd: Path, tmp_pa
         "detail_noise",
         *(f"null.{i}" for i in range(4)),
     }
-    assert state["optimizer_states"] == []
+    assert not any(state["optimizer_states"])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,10 @@ def test_a_checkpoint_holds_the_embeddings_and_little_else(tiny_sd: Path, tmp_pa
         ({"prompt": "another prompt"}, "another prompt"),
         ({"precision": "bf16-mixed"}, "give --trainer.precision 32-true"),
         ({"optimizer": partial(NormalisedGradient, lr=0.1)}, r"give --model.optimizer.lr 0.002"),
-        ({"optimizer": partial(Adam, lr=0.01)}, "--model.optimizer nulltext.inversion.methods.optimizers.Norm"),
+        (
+            {"optimizer": partial(Adam, lr=0.01)},
+            "--model.optimizer nulltext.inversion.methods.optimizers.Norm",
+        ),
     ],
 )
 def test_a_foreign_checkpoint_is_refused_by_name(

@@ -225,5 +225,7 @@ def test_finished_is_by_content_and_settings(tmp_path: Path) -> None:
     assert finished_names(tmp_path, {"renamed": facts("1"), "a": facts("9")}) == ({"renamed"}, {"a"})
     assert finished_names(tmp_path, {"twin": facts("1"), "a": facts("1")}) == ({"a"}, set())
     assert finished_names(tmp_path / "nothing", {"a": facts("1")}) == (set(), set())
-    for name, other in zip(DECIDING[1:], ["a cow", [8, 4], "none", "g", [2], {"steps": 2}, "ddim"], strict=True):
+    for name, other in zip(
+        DECIDING[1:], ["a cow", [8, 4], "none", "g", [2], {"steps": 2}, "ddim"], strict=True
+    ):
         assert finished_names(tmp_path, {"a": facts("1", **{name: other})}) == (set(), set()), name

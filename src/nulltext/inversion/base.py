@@ -53,7 +53,8 @@ class StepRecord:
     grad_norms: Tensor  # (m, B): of the m inner steps
     inner_steps: Tensor  # (B,) int64: inner steps taken
     null: Tensor  # (B, L, d): the null embedding of this step
-    learning_rate: float = 0.0
+    learning_rate: Tensor | None = None  # (B,): the length of an inner step
+    carried: dict[str, Tensor] = field(default_factory=dict)  # what the optimiser starts the next step with
     skipped: int = 0  # inner steps whose loss or gradient was not finite
 
 

@@ -102,7 +102,8 @@ class Curves(Callback):
         if taken:
             self._scalar(f"grad_norm/{name}", float(record.grad_norms[taken - 1, b]), record.step)
         self._scalar(f"inner_steps/{name}", taken, record.step)
-        self._scalar(f"learning_rate/{name}", record.learning_rate, record.step)
+        if record.learning_rate is not None:
+            self._scalar(f"learning_rate/{name}", float(record.learning_rate[b]), record.step)
 
     def _comparison(self, result: Result, history: History, b: int, step: int) -> None:
         name = result.picture.name

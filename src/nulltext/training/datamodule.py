@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from nulltext.data.colour import upright
 from nulltext.data.decode import MAX_PIXELS, decode
 from nulltext.data.find import find_pictures, unique_names
-from nulltext.data.frame import Frame, parse_crop
+from nulltext.data.frame import Frame, parse_crop, parse_size
 from nulltext.data.metadata import Row
 from nulltext.data.picture import Picture, read_picture
 from nulltext.data.prompts import Captioner, find_prompt
@@ -33,7 +33,7 @@ class PictureData(LightningDataModule):
             or the description inside the picture.
         crop: ``center``, ``none`` (the whole picture, its shape kept), or a box ``left,top,right,bottom`` in
             pixels.
-        size: Side in pixels, or ``[height, width]``; the model's own by default.
+        size: Side in pixels, ``height,width`` or ``WIDTHxHEIGHT``; the model's own by default.
         captioner: A BLIP model, id or folder, that describes the pictures nothing else describes.
         batch_size: Pictures optimised at once, if they have one size; by default 1, 2, 4 or 8, as the free memory
             allows. Only 1 gives the same bits whatever pictures come along.
@@ -45,7 +45,7 @@ class PictureData(LightningDataModule):
         image: list[Path] | Path | None = None,
         prompt: str | None = None,
         crop: str = "center",
-        size: int | tuple[int, int] | None = None,
+        size: int | str | tuple[int, int] | None = None,
         captioner: str | None = None,
         batch_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -54,7 +54,7 @@ class PictureData(LightningDataModule):
         self.image = [] if image is None else [image] if isinstance(image, str | Path) else list(image)
         self.prompt = prompt
         self.crop = crop
-        self.size = (size[0], size[1]) if isinstance(size, list | tuple) else size
+        self.size = parse_size(size)
         self.captioner = captioner
         self.batch_size = batch_size
         self.max_pixels = max_pixels

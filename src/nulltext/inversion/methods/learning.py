@@ -32,90 +32,99 @@ class Learning:
     tolerance: float = 0.0  # a loss below it needs no (further) inner step
     early_stop_loss: float = 0.0  # step i ends after an inner step whose loss was below it + growth * i
     early_stop_growth: float = 0.0
+    keep_best: bool = True  # the embedding with the least loss counts, not the last
     fresh_guided_step: bool = False  # evaluate the network again for the step after the inner loop
-
-    def early_stop(self, i: int) -> float:
-        """The loss below which step i ends after the inner step then taken; 0 for never."""
-        return self.early_stop_loss + self.early_stop_growth * i if self.early_stop_loss else 0.0
 
     @property
     def skips_last(self) -> bool:
         """Whether the prediction after the last inner step is not needed."""
-        return self.fresh_guided_step and not self.tolerance
-
-    def optimizer_at(self, i: int, parameter: Tensor) -> Optimizer:
-        """A fresh optimiser for step i."""
-        optimizer = self.optimizer([parameter])
-        for group in optimizer.param_groups:
-            group["lr"] *= 1 - self.learning_rate_decay * i
-        return optimizer
+        return self.fresh_guided_step and not self.keep_best
 
 
 class InnerLoop:
     """The inner steps of one timestep, for B pictures that stop one by one.
 
-    Without a tolerance or an early stop there is no GPU synchronisation in the loop.
+    Without a tolerance or an early stop there is no GPU synchronisation in the loop. An optimiser with a method
+    ``observe`` is told the residual of each embedding; what it names in ``carried`` goes on to the next timestep.
     """
 
-    def __init__(self, learning: Learning, i: int, null: Tensor, scale: float) -> None:
+    def __init__(
+        self, learning: Learning, i: int, null: Tensor, memory: dict[str, Tensor], scale: float
+    ) -> None:
         self.learning, self.scale = learning, scale
-        self.null = null.detach().clone().requires_grad_(True)
-        self.optimizer = learning.optimizer_at(i, self.null)
-        self.early_stop = learning.early_stop(i)
+        self.null = self.best = null.detach().clone().requires_grad_(True)
+        self.optimizer = learning.optimizer([self.null])
+        self.carried = getattr(self.optimizer, "carried", ())
+        for group in self.optimizer.param_groups:
+            group["lr"] *= 1 - learning.learning_rate_decay * i
+        for name in (name for name in self.carried if name in memory):
+            self.optimizer.state[self.null][name] = memory[name].to(null.device)
+        self.early_stop = (
+            learning.early_stop_loss and learning.early_stop_loss + learning.early_stop_growth * i
+        )
         self.active = torch.ones(len(null), dtype=torch.bool, device=null.device)
         self.taken = torch.zeros(len(null), dtype=torch.int64, device=null.device)
-        self.before = self.null.detach()
+        self.least = torch.full((len(null),), torch.inf, device=null.device)
+        self.loss = self.objective = self.least
+        self.output = torch.empty(0)
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
-        self.overflowed = False
 
-    def wants_step(self, loss: Tensor) -> bool:
-        """Whether any picture with these losses (B,) still takes an inner step; the losses are recorded."""
-        self.losses.append(loss.detach())
+    def see(self, prediction: Prediction, residual: Tensor) -> None:
+        """Remembers the embedding where it is better than those before; lets the optimiser measure its last step.
+
+        Args:
+            prediction: The prediction under the embedding as it is now.
+            residual: z_{t-1} - z*_{t-1} under it (B, C, h, w).
+        """
+        self.loss, output = residual.square().mean(dim=(1, 2, 3)), prediction.output.detach()
+        better = self.loss.detach() < self.least
+        if self.learning.keep_best and len(self.output):
+            self.best = torch.where(better[:, None, None], self.null.detach(), self.best)
+            self.output = torch.where(better[:, None, None, None], output, self.output)
+        else:
+            self.best, self.output = self.null.detach().clone(), output
+        self.least = torch.where(better, self.loss.detach(), self.least)
+        self.objective = self.loss
+        if self.learning.inner_steps and hasattr(self.optimizer, "observe"):
+            expected = self.optimizer.observe(self.null, residual.detach())
+            self.objective = 2 * (residual * expected).mean(
+                dim=(1, 2, 3)
+            )  # its gradient is that of the loss there
+
+    def wants_step(self) -> bool:
+        """Whether any picture still takes an inner step; the losses are recorded."""
+        self.losses.append(self.loss.detach())
         if self.learning.tolerance:
             self.active &= ~(self.losses[-1] < self.learning.tolerance)
             return bool(self.active.any())
         return True
 
-    def descend(self, loss: Tensor) -> bool:
+    def descend(self) -> bool:
         """One optimiser step of the active pictures, null <- null - eta grad loss; False where none should follow."""
-        (gradient,) = torch.autograd.grad(loss.sum() * self.scale, self.null)
+        (gradient,) = torch.autograd.grad(self.objective.sum() * self.scale, self.null)
         self.norms.append((gradient / self.scale).flatten(1).norm(dim=1))
-        self.overflowed = self.scale > 1 and not is_finite(gradient)
-        if self.overflowed:
+        if self.scale > 1 and not is_finite(gradient):
             return False
-        self.before = self.null.detach().clone()
+        before = self.null.detach().clone()
         self.null.grad = gradient / self.scale
         self.optimizer.step()
         self.null.grad = None
         with torch.no_grad():
-            self.null.copy_(torch.where(self.active[:, None, None], self.null, self.before))
+            self.null.copy_(torch.where(self.active[:, None, None], self.null, before))
         self.taken += self.active
         self.active &= ~(self.losses[-1] < self.early_stop)
         return not (self.early_stop and not self.active.any())
 
-    def better(
-        self, before: Prediction, after: Prediction, distance: Callable[[Prediction], Tensor]
-    ) -> Prediction:
-        """The prediction after an inner step; with a tolerance, a step that raised the loss is undone and is the last.
-
-        Args:
-            before: The prediction that the inner step was computed from.
-            after: The prediction under the new embedding.
-            distance: The loss (B,) of a prediction.
-        """
-        if not self.learning.tolerance:
-            return after
-        worse = distance(after).detach() > self.losses[-1]
-        with torch.no_grad():
-            self.null.copy_(torch.where(worse[:, None, None], self.before, self.null))
-        self.active &= ~worse
-        output = torch.where(worse[:, None, None, None], before.output.detach(), after.output)
-        return dataclasses.replace(after, output=output)
+    @property
+    def learned(self) -> Tensor:
+        """The embedding that counts (B, L, d)."""
+        return self.best if self.learning.keep_best else self.null.detach()
 
     def record(self, i: int, z: Tensor, z_clean: Tensor) -> StepRecord:
         """What happened."""
-        nothing = z.new_zeros(0, len(z))
+        nothing, state = z.new_zeros(0, len(z)), self.optimizer.state[self.null]
+        lr = torch.full((len(z),), float(self.optimizer.param_groups[0]["lr"]))
         return StepRecord(
             step=i,
             z=z,
@@ -123,8 +132,9 @@ class InnerLoop:
             losses=torch.stack(self.losses) if self.losses else nothing,
             grad_norms=torch.stack(self.norms) if self.norms else nothing,
             inner_steps=self.taken,
-            null=self.null.detach(),
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            null=self.learned.detach(),
+            learning_rate=state.get("length", lr),
+            carried={name: state[name] for name in self.carried if name in state},
         )
 
 

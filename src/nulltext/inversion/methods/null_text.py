@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nulltext.diffusion import Prediction, guide, step
+from nulltext.diffusion import Prediction, Schedule, guide, step
 from nulltext.errors import UserError
 from nulltext.inversion.base import InversionMethod, OnInnerStep, State, StepRecord, guided
 from nulltext.inversion.methods.learning import InnerLoop, Learning, LossScale
-from nulltext.inversion.methods.optimizers import NormalisedGradient
+from nulltext.inversion.methods.optimizers import ConjugateAdam
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 
@@ -36,18 +36,25 @@ class NullText(InversionMethod):
         optimizer: The inner optimiser, fresh at each timestep.
         learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
         tolerance: A timestep whose loss is below takes no (further) inner step; 0 always takes all, as the paper.
+        keep_best: Each timestep ends with the embedding of the least loss; the paper's ends with the last.
+        shortest_step: A timestep that moves the latents by less for a unit of predicted noise takes no inner step,
+            since it could correct nothing; 0 for the paper.
         early_stop_loss: Timestep i ends after a loss below early_stop_loss + early_stop_growth * i; 0 never.
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
         fresh_guided_step: Evaluate the network again for the step after the inner loop, as the paper's code does;
             without, the last prediction serves, which saves one or two evaluations of each timestep.
     """
 
-    inner_steps: int = 1
-    start: float = 1.0
+    steps: int = 10
+    fixed_point_iterations: int = 0
+    inner_steps: int = 10
+    start: float = 0.0
     tokens: int | None = None
-    optimizer: Callable[[Iterable[Any]], Optimizer] = NormalisedGradient
-    learning_rate_decay: float = 0.01
-    tolerance: float = 1e-5
+    optimizer: Callable[[Iterable[Any]], Optimizer] = ConjugateAdam
+    learning_rate_decay: float = 0.0
+    tolerance: float = 0.0
+    keep_best: bool = True
+    shortest_step: float = 0.02
     early_stop_loss: float = 0.0
     early_stop_growth: float = 0.0
     fresh_guided_step: bool = False
@@ -70,16 +77,19 @@ class NullText(InversionMethod):
                 f"tolerance must be 0 or more, not {self.tolerance}; 0 always takes all inner steps"
             )
 
-    @property
-    def learning(self) -> Learning:
-        """How each embedding is learned; at w = 1 the null embedding has no influence."""
+    def learning_at(self, schedule: Schedule, i: int) -> Learning:
+        """How the embedding of step i is learned; at w = 1 it has no influence."""
+        one, none = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+        reach = step(Prediction(one, none, schedule.here(i), schedule.kind), schedule.there(i)).abs()
+        learns = self.guidance_scale != 1 and float(reach) >= self.shortest_step
         return Learning(
-            self.inner_steps if self.guidance_scale != 1 else 0,
+            self.inner_steps if learns else 0,
             self.optimizer,
             self.learning_rate_decay,
             self.tolerance,
             self.early_stop_loss,
             self.early_stop_growth,
+            self.keep_best,
             self.fresh_guided_step,
         )
 
@@ -120,7 +130,8 @@ class NullText(InversionMethod):
         """One timestep of Algorithm 1, which starts where the one before ended."""
         if i and self.start < 1 and state.warm:
             state.null[i].data.copy_(state.null[i - 1].detach())  # null_{t-1} <- null_t
-        return learn(model, state, i, self.learning, self.guidance_scale, on_inner_step)
+        learning = self.learning_at(state.schedule, i)
+        return learn(model, state, i, learning, self.guidance_scale, on_inner_step)
 
 
 @torch.enable_grad()
@@ -141,6 +152,7 @@ def learn(
     record = scale.until_finite(partial(learn_null_embedding, model, state, i, learning, w, on_inner_step))
     state.z = record.z
     state.null[i].data.copy_(record.null)
+    state.memory.update(record.carried)
     return record
 
 
@@ -155,33 +167,37 @@ def learn_null_embedding(
 ) -> StepRecord:
     """One timestep of Algorithm 1, lines 7 to 11, for B pictures; their losses are summed, so rows stay apart."""
     schedule, target = state.schedule, state.pivot[i + 1]  # z*_{t-1}
-    inner = InnerLoop(learning, i, state.null[i], scale)  # null_t
+    inner = InnerLoop(learning, i, state.null[i], state.memory, scale)  # null_t
     denoise = partial(model.predict, state.z, schedule, i)  # a text gives its prediction at z_t
 
-    def null_text() -> Conditioning:
-        return model.with_learned(state.null_text, inner.null)
+    def null_text(embedding: Tensor) -> Conditioning:
+        return model.with_learned(state.null_text, embedding)
 
-    def distance(null: Prediction) -> Tensor:  # || z*_{t-1} - z_{t-1}(z_t, null_t, C) ||^2, (B,)
-        return (step(guide(null, cond, w), schedule.there(i)) - target).square().mean(dim=(1, 2, 3))
+    def residual(
+        null: Prediction,
+    ) -> Tensor:  # z_{t-1}(z_t, null_t, C) - z*_{t-1}; its mean square is the loss
+        return step(guide(null, cond, w), schedule.there(i)) - target
 
-    null, cond = first_predictions(denoise, null_text(), state.cond, w, learning.inner_steps > 0)
+    null, cond = first_predictions(denoise, null_text(inner.null), state.cond, w, learning.inner_steps > 0)
+    inner.see(null, residual(null))
     for j in range(learning.inner_steps):
-        loss = distance(null)
         if on_inner_step is not None:
-            on_inner_step(j, loss.detach())
-        if not inner.wants_step(loss):
+            on_inner_step(j, inner.loss.detach())
+        if not inner.wants_step():
             break
-        goes_on = inner.descend(loss) and j + 1 < learning.inner_steps  # null_t <- null_t - eta grad loss
+        goes_on = inner.descend() and j + 1 < learning.inner_steps  # null_t <- null_t - eta grad loss
         if not goes_on and learning.skips_last:
             break
         with torch.set_grad_enabled(goes_on):
-            null = inner.better(null, denoise(null_text()), distance)
+            null = denoise(null_text(inner.null))
+            inner.see(null, residual(null))
         if not goes_on:
             break
-    prediction = guide(null.detach(), cond, w)
     if learning.fresh_guided_step:
         with torch.no_grad():
-            prediction = guided(model, schedule, state.z, i, state.cond, null_text(), w)
+            prediction = guided(model, schedule, state.z, i, state.cond, null_text(inner.learned), w)
+    else:
+        prediction = guide(replace(null, output=inner.output), cond, w)
     return inner.record(i, step(prediction, schedule.there(i)), prediction.z_0)
 
 
