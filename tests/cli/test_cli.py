@@ -166,7 +166,7 @@ def test_config_may_stand_before_the_verb(room, tiny_sd):
         (["fit", "--data.image"], "--data.image needs a value, such as --data.image sheep.jpg"),
         (
             ["fit", "--data.size", "[1, 2, 3]", "--data.image", "sheep.jpg"],
-            "--data.size: Expected one of int",
+            "size '[1, 2, 3]' is not understood",
         ),
         (["fit"], "which picture"),
         (["fit", "--data.image", "nix.jpg"], "no such picture: nix.jpg"),
@@ -333,7 +333,7 @@ def test_device_and_precision_are_short_for_the_trainers(room, tiny_sd):
         (["--precision", "bf16-true"], "use bf16-mixed"),
         (["--model.method", "null_txt"], "null_txt"),
         (["--model.method", "ddim", "--model.inner_steps", "3"], "unknown option --model.inner_steps"),
-        (["--data.size", "32,48,64"], "--data.size: Expected one of int"),
+        (["--data.size", "32,48,64"], "size '32,48,64' is not understood"),
     ],
 )
 def test_a_wrong_place_or_method_is_one_line(words, message, room, capsys):
@@ -342,12 +342,13 @@ def test_a_wrong_place_or_method_is_one_line(words, message, room, capsys):
     assert os.listdir(room) == ["sheep.jpg"]
 
 
-@pytest.mark.parametrize(
-    "words", [["--data.size", "32,48"], ["--data.size=32,48"], ["--data.size", "[32, 48]"]]
-)
-def test_a_size_is_two_numbers_with_a_comma(words, capsys):
-    assert main(["fit", *words, "--print_config"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["data"]["size"] == [32, 48]
+def test_a_size_is_two_numbers_with_a_comma(room, tiny_sd):
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--data.size", "32,24") == 0
+    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--data.size=[24, 32]") == 0
+    for number, size in enumerate(((32, 24), (24, 32))):
+        assert (
+            Inversion.load(Path(f"lightning_logs/version_{number}/sheep/inversion.safetensors")).size == size
+        )
 
 
 @pytest.mark.parametrize("method", ["ddim", "negative_prompt", "direct"])
@@ -402,7 +403,8 @@ def test_a_model_that_fails_to_load_leaves_no_run_folder(room, tiny_sd, tmp_path
 
 def test_the_last_line_has_the_pictures_own_prompt_quoted_for_the_shell(room, tiny_sd, capsys):
     prompt = "a sheep's \N{SHEEP} barn"
-    assert fit(tiny_sd, "--data.image", "sheep.jpg", "--data.prompt", prompt) == 0
+    (room / "sheep.jpg").rename("\N{SHEEP} [1].jpg")
+    assert fit(tiny_sd, "--data.image", "\N{SHEEP} [1].jpg", "--data.prompt", prompt) == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
     words = shlex.split(last[last.index("main.py") :])
     assert words[1:] == ["edit", "--inversion", "lightning_logs/version_0", "--prompt", prompt]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from nulltext.cli import main
 from nulltext.inversion.file import Inversion
 
+ROOT = Path(__file__).parents[2]
 TOYS = '''
 """Four toys."""
 
@@ -136,3 +139,14 @@ def test_a_comparison_with_a_strangers_method_metric_and_family(room, tiny_sd, c
         assert float(row["brightness"]) == pytest.approx(brightness, abs=1e-4)
     assert "Brightness" in capsys.readouterr().out
     assert sorted(path.name for path in Path("farm").iterdir()) == ["barn.png", "barn.txt"]
+
+
+def test_the_working_folder_is_searched_last_however_the_program_is_started(room):
+    Path("json.py").write_text("raise SystemExit('the folder stands for a library')")
+    words = ["fit", "--model.method", "toys.Between", "--model.share", "0.25", "--print_config"]
+    script = "import sys; sys.path = [p for p in sys.path if p]; sys.argv[0] = 'nulltext'; "
+    script += "from nulltext.cli import main; sys.exit(main())"
+    for command in ([sys.executable, "-c", script], [sys.executable, str(ROOT / "main.py")]):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert yaml.safe_load(done.stdout)["model"]["share"] == 0.25

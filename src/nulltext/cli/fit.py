@@ -8,7 +8,6 @@ import re
 import threading
 import warnings
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ class FitCLI(LightningCLI):
             seed_everything_default=0,
             parser_class=FitParser,
             parser_kwargs={"prog": "main.py", "fit": {"description": DESCRIPTION}},
-            args=["fit", *_with_size(gather(words, IMAGES))],
+            args=["fit", *gather(words, IMAGES)],
             auto_configure_optimizers=False,
         )
 
@@ -261,15 +260,6 @@ class FitCLI(LightningCLI):
             return None if path is None else Path(path)
         mine = [(source.name, source.sha256) for source in self.datamodule.sources]
         return choose_checkpoint(Path(path), self.trainer.global_rank, mine)
-
-
-def _with_size(words: list[str]) -> list[str]:
-    """``--data.size 32,48`` as the list that it is."""
-    option = "--data.size"
-    return [
-        re.sub(r"(\d+,\d+)$", r"[\1]", word) if option in (before, word.partition("=")[0]) else word
-        for before, word in pairwise(["", *words])
-    ]
 
 
 def _place(fit: Any) -> None:

@@ -28,7 +28,7 @@ class OneLineParser(ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["formatter_class"] = partial(WideFormatter, width=110, max_help_position=34)
+        kwargs["formatter_class"] = partial(WideFormatter, width=120, max_help_position=34)
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -75,12 +75,15 @@ def _with_home(config: Namespace) -> Namespace:
 
 
 class WideFormatter(DefaultHelpFormatter):
-    """Leaves out the options that read a whole group from a file: ``--config`` does that for all."""
+    """Leaves out the options that read a whole group from a file, and long lists of classes that would do as well."""
 
     def add_argument(self, action: Any) -> None:
-        """Adds an option unless it stands for a group."""
+        """Adds an option unless it stands for a group: ``--config`` reads all groups."""
         if type(action).__name__ != "_ActionConfigLoad":
             super().add_argument(action)
+
+    def _get_help_string(self, action: Any) -> str:
+        return re.sub(r", known subclasses: [^)]*", "", super()._get_help_string(action))
 
 
 def _is_trainers(group: Any) -> bool:
