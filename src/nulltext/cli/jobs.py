@@ -131,7 +131,7 @@ def on_the_command_line(name: str, hint: Any) -> Any:
     """The type of an edit's option: no tensors; numbers of words and several values as text with commas."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     texts = name in SWEPT or any(get_origin(kind) is Mapping for kind in kinds)
-    plain = {Mapping: dict, Sequence: list}
+    plain: dict[Any, Any] = {Mapping: dict, Sequence: list}
     others = [
         plain[get_origin(kind)][get_args(kind)] if get_origin(kind) in plain else kind
         for kind in kinds

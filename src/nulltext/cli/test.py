@@ -97,9 +97,9 @@ def settings_of(options: Any) -> Settings:
     """The settings that the options mean."""
     model = options.model
     shared = {f.name: getattr(model, f.name) for f in fields(model) if getattr(model, f.name) is not None}
-    kind, learning_rate = OPTIMIZERS.get(model.optimizer, (model.optimizer or NullText.optimizer, None))
-    learning_rate = model.learning_rate or learning_rate
-    shared["optimizer"] = kind if learning_rate is None else partial(kind, lr=learning_rate)
+    named: Any = OPTIMIZERS.get(model.optimizer, (model.optimizer or NullText.optimizer, None))
+    optimizer, rate = named[0], model.learning_rate or named[1]
+    shared["optimizer"] = optimizer if rate is None else partial(optimizer, lr=rate)
     settings = pick(Settings, replace(options, methods=build_methods(options.methods, shared)))
     return replace(
         settings,
