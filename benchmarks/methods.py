@@ -16,7 +16,7 @@ from subjects import Subject
 from torch import Tensor
 
 from nulltext.inversion import METHODS as KNOWN
-from nulltext.inversion import InversionMethod, NullText
+from nulltext.inversion import InversionMethod
 from nulltext.inversion.invert import run
 from nulltext.inversion.methods.ddim import DDIM
 from nulltext.inversion.methods.negative_prompt import NegativePrompt
@@ -45,14 +45,15 @@ class Entry(NamedTuple):
 
 
 PAPER = method_of(CONFIGS / "paper.yaml")
-DEFAULT = NullText()
+DEFAULT = method_of(CONFIGS / "nulltext.yaml")
+FAST = method_of(CONFIGS / "fast.yaml")
 PLAIN = {"steps": 50, "fixed_point_iterations": 0, "pivot_tolerance": 0.0, "detail_steps": 0}
 REFERENCE = "reference"
 METHODS: dict[str, Entry] = {
     REFERENCE: Entry("reference, unfrozen, fp32", PAPER),
     "paper": Entry("ours, `paper`", PAPER),
     "default": Entry("ours, the default", DEFAULT),
-    "fast": Entry("negative prompt, refined pivot and corrections", NegativePrompt(corrections=1)),
+    "fast": Entry("negative prompt, refined pivot (`fast`)", FAST),
     "ddim": Entry("DDIM", DDIM(**PLAIN)),
     "negative_prompt": Entry("negative prompt", NegativePrompt(**PLAIN)),
 }
