@@ -35,6 +35,7 @@ from nulltext.evaluation.sources import gather_sources
 from nulltext.inversion import NullText
 from nulltext.inversion.base import guided_denoiser
 from nulltext.inversion.invert import run
+from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.metrics import METRICS as ALL_METRICS
 from nulltext.metrics import MetricOptions, load_metrics, psnr
 from nulltext.models import DiffusionModel
@@ -93,6 +94,9 @@ SHARED = {
     "guidance_scale": 2.0,
     "fixed_point_iterations": 0,
     "tolerance": 0.0,
+    "optimizer": NormalisedGradient,
+    "keep_best": False,
+    "shortest_step": 0.0,
 }
 
 
@@ -191,8 +195,8 @@ def test_the_null_texts_of_sdxl_lead_along_the_trajectory_they_were_learned_on(t
 
 @pytest.mark.parametrize("name", ["adam", "normalised_gradient"])
 def test_the_inner_steps_are_the_given_optimizers(model, name):
-    given = {"optimizer": partial(Adam, lr=0.01)} if name == "adam" else {}
-    shared = {"steps": 1, "inner_steps": 1, "tolerance": 0.0, "unheard_of": 7, **given}
+    optimizer = partial(Adam, lr=0.01) if name == "adam" else NormalisedGradient
+    shared = {**SHARED, "steps": 1, "inner_steps": 1, "start": 1.0, "unheard_of": 7, "optimizer": optimizer}
     (method,) = build_methods(["null_text"], shared).values()
     cond = model.embed(["a white sheep"])
     z_0 = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
