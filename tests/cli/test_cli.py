@@ -25,7 +25,15 @@ from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
 
 ROOT = Path(__file__).parents[2]
-FIT_CONFIGS = ("nulltext.yaml", "paper.yaml", "sd15.yaml", "sd21.yaml", "sdxl.yaml")
+FIT_CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml") if "bench" not in path.name)
+FAMILIES = {
+    "sd21": "tiny_sd_v",
+    "sdxl": "tiny_sdxl",
+    "sd3": "tiny_sd3",
+    "flux": "tiny_flux",
+    "chroma": "tiny_chroma",
+}
+"""The tiny model of a config by the beginning of its name."""
 
 
 @pytest.fixture
@@ -100,11 +108,11 @@ def test_configs_are_found_by_name(room):
 
 
 @pytest.mark.parametrize("name", FIT_CONFIGS)
-def test_every_config_runs(name, room, tiny_sd, tiny_sd_v, tiny_sdxl, tmp_path_factory):
-    folder = {"sd21.yaml": tiny_sd_v, "sdxl.yaml": tiny_sdxl}.get(name, tiny_sd)
-    words = ["--model.variant", "null"] if name == "sdxl.yaml" else []
+def test_every_config_runs(name, room, request):
+    tiny = next((model for start, model in FAMILIES.items() if name.startswith(start)), "tiny_sd")
+    folder = request.getfixturevalue(tiny)
     options = ["--model.pretrained", str(folder), "--model.steps", "2", "--data.image", "sheep.jpg"]
-    assert main(["fit", "--config", name, *options, *words]) == 0
+    assert main(["fit", "--config", name, *options]) == 0
     facts = json.loads(Path("lightning_logs/version_0/sheep/metrics.json").read_text())
     config = yaml.safe_load((ROOT / "configs" / name).read_text())
     for key in config["model"].keys() & facts["settings"].keys() - {"pretrained", "steps"}:
