@@ -89,7 +89,7 @@ def check_config(path: Path) -> None:
 
 
 def _count(node: yaml.Node, counted: dict[int, int]) -> int:
-    """The nodes below, each alias counted as what it stands for; ``counted`` holds those met already."""
+    """The nodes below, an alias counts as its content; ``counted`` holds the nodes that were met."""
     import yaml
 
     if id(node) in counted:

@@ -45,7 +45,7 @@ LOADS = {
     "edit": ("inversion", "inversion", ""),
     "test": ("model.pretrained", "model", "farmyard"),
 }
-"""What the first line of a verb says it loads: the option, its name, its default."""
+"""What the first line of a verb names: the option, what it is, its default."""
 QUIET = ("-h", "--help", "--print_config")
 
 SIGNAL_EXIT = 128
@@ -69,7 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
             # a name that is no UTF-8 must not end the run that prints it
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it advises to install torchvision
-    if os.getcwd() not in sys.path:  # last: a file here must not stand for a library's
+    if os.getcwd() not in sys.path:  # last: a file here must not shadow a library
         sys.path.append(os.getcwd())
     try:
         return _run(tidy(sys.argv[1:] if args is None else args))

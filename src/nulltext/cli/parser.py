@@ -78,7 +78,7 @@ class WideFormatter(DefaultHelpFormatter):
     """Leaves out the options that read a whole group from a file, and long lists of classes that would do as well."""
 
     def add_argument(self, action: Any) -> None:
-        """Adds an option unless it stands for a group: ``--config`` reads all groups."""
+        """Adds an option unless it reads a group from a file: ``--config`` does that for all."""
         if type(action).__name__ != "_ActionConfigLoad":
             super().add_argument(action)
 
