@@ -1,6 +1,6 @@
 """Replays an inversion of Stable Diffusion 3, Flux.1 or Chroma with diffusers alone: no code of nulltext runs here.
 
-    python examples/replay_flow_with_diffusers.py MODEL_FOLDER lightning_logs/version_0/sheep/inversion.safetensors X.png
+    python examples/replay_flow_with_diffusers.py MODEL_FOLDER lightning_logs/version_0/sheep/inversion.safetensors PNG
 
 The levels are those of the file. Before step i the unconditional text becomes the i-th null text of the file: token
 embeddings and, where the model has one, the pooled embedding behind them. Of a model without T5 from_pretrained wants

@@ -127,7 +127,7 @@ def test_an_inversion_keeps_what_its_models_edits_take_and_they_never_invert_aga
         before = model.forwards
         made.append(invert(model, pixels, "a red barn", dataclasses.replace(settings, detail_steps=steps)))
         forwards.append(model.forwards - before)
-    assert forwards == [4 + 4 + 3, 4 + 4] and [m.detail_steps for m in made] == [3, 0]
+    assert forwards[0] == forwards[1] + 3 and [m.detail_steps for m in made] == [3, 0]
     cond = model.embed("a red barn", (32, 24))
     z_0 = model.encode(pixels[None])
     assert torch.equal(made[0].detail_noise[None], plain_noise(model, z_0, cond, 3))
@@ -139,7 +139,7 @@ def test_an_inversion_keeps_what_its_models_edits_take_and_they_never_invert_aga
     spent = []
     for inversion in (read, made[1]):
         before = model.forwards
-        edited(model, inversion, Edit("a blue barn", mask=torch.ones(32, 24)))
+        edited(model, inversion, Edit("a blue barn", mask=torch.ones(32, 24), guidance_scale=3.0))
         spent.append(model.forwards - before)
     assert spent[1] == spent[0] + 3  # it was not kept, and is made
 

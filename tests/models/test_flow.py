@@ -201,6 +201,13 @@ def test_learning_brings_the_trajectory_nearer(tiny_flow: Path) -> None:
     assert near < far
 
 
+def test_inversion_in_fp16_learns_and_stays_finite(tiny_flow: Path) -> None:
+    model = _load(tiny_flow, precision="16-mixed")
+    made = _inverted(model, (24, 32), inner_steps=2, start=0.0)
+    assert bool(made.null_embeddings.isfinite().all()) and made.settings["precision"] == "16-mixed"
+    assert not torch.equal(made.null_embeddings[0], model.learnable(model.embed(""))[0])
+
+
 def test_distilled_models_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "Flux2Pipeline"}')
     with pytest.raises(UserError, match=r"no true guidance.*FlowEdit") as caught:
