@@ -35,10 +35,9 @@ from nulltext.backbone import Backbone
 from nulltext.editing import edit
 from nulltext.editing_options import Edit
 from nulltext.errors import UserError
-from nulltext.farmyard import scene as farm
-from nulltext.farmyard.drawing import changed_pixels, draw
-from nulltext.farmyard.reading import Reader
-from nulltext.farmyard.scene import Scene, caption
+from nulltext.farmyard import world as farm
+from nulltext.farmyard.recipe.figures.reading import Reader
+from nulltext.farmyard.world import Scene, caption, changed_pixels, draw
 from nulltext.files import write_atomically
 from nulltext.inversion import invert
 from nulltext.inversion_settings import default_optimizer
@@ -221,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"edits: error: {error}", file=sys.stderr)
         return 2
-    reader, rows, begun = Reader(scorer.text_features), [], time.perf_counter()
+    reader, rows, begun = Reader(farm.SHIPPED, scorer.text_features), [], time.perf_counter()
     for k, scene in enumerate(scenes(options.scenes)):
         source = inverted(backbone, scene, options.inversion)
         made, pictures = measure(backbone, source, ways, scorer, reader)

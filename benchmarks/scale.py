@@ -25,8 +25,7 @@ import torch
 from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.data import PictureData
-from nulltext.farmyard.drawing import draw
-from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
 from nulltext.finished import ARTIFACT, finished_names
 from nulltext.inversion import reconstruct
 from nulltext.pictures import read_picture

@@ -30,8 +30,7 @@ class Subject:
 
 def drawn_pictures(number: int, size: int) -> list[tuple[Tensor, str]]:
     """Held-out scenes of the farmyard: pixels (3, S, S) in [-1, 1] and captions."""
-    from nulltext.farmyard.drawing import draw
-    from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+    from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
     from nulltext.pictures import to_pixels
 
     scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]

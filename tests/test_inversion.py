@@ -15,8 +15,7 @@ from nulltext.artifact import Inversion
 from nulltext.backbone import Backbone
 from nulltext.ddim import Schedule, ddim_step
 from nulltext.errors import UserError
-from nulltext.farmyard.drawing import draw
-from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
 from nulltext.inversion import (
     LossScale,
     NonFiniteLoss,

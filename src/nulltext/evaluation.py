@@ -28,7 +28,7 @@ def open_benchmark(data: DataSettings, output: Path) -> Benchmark:
         UserError: No folder is named, or nothing in it can be used.
     """
     if data.benchmark == "farmyard":
-        from nulltext.farmyard.benchmark import write_farmyard_benchmark
+        from nulltext.farmyard.recipe.benchmark import write_farmyard_benchmark
 
         benchmark = read_benchmark("pie_bench", write_farmyard_benchmark(data.folder or output / "benchmark"))
         benchmark.name = "farmyard"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nulltext import report
-from nulltext.farmyard.scene import ANIMALS
+from nulltext.farmyard.world import SHIPPED
 from nulltext.files import alone, write_atomically
 from nulltext.history import History
 from nulltext.memory import peak_memory
@@ -173,7 +173,7 @@ def closing(folder: Path) -> str:
 
 def first_edit(prompt: str) -> str:
     """The prompt with another animal, where it names one that the farmyard knows; else as it is."""
-    animals = "|".join(ANIMALS)
+    animals = "|".join(str(animal) for animal in SHIPPED.choices["animal"])
     found = re.search(rf"\b(an?|the) ([\w-]+ )?({animals})\b", prompt, re.IGNORECASE)
     if found is None:
         return prompt

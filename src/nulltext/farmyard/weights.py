@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from nulltext.errors import UserError
-from nulltext.farmyard.words import words_of
+from nulltext.farmyard.world.captions import words_of
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The diffusers folder that `--model.pretrained farmyard` means; `clip` in it is the evaluator, a CLIPModel folder."""
