@@ -273,12 +273,12 @@ def test_the_farmyard_benchmark_has_pie_benchs_types_and_every_edit_shows():
 
 
 def test_the_farmyard_benchmark_is_read_back_as_pie_bench(tmp_path, monkeypatch):
-    from nulltext.farmyard import benchmark as farm
+    from nulltext.farmyard.recipe import benchmark as farm
     from nulltext.farmyard.world import caption
 
     edits = farm.scene_edits()
     few = [edits[28], edits[44], edits[60]]
-    monkeypatch.setattr(farm, "scene_edits", lambda: few)
+    monkeypatch.setattr(farm, "scene_edits", lambda world: few)
     folder = farm.write_farmyard_benchmark(tmp_path / "farm")
     benchmark = read_pie_bench(folder)
     assert benchmark.problems == []

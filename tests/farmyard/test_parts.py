@@ -15,7 +15,7 @@ from nulltext.errors import UserError
 from nulltext.farmyard.__main__ import main
 from nulltext.farmyard.recipe.data.cache import cached, draw_seed
 from nulltext.farmyard.recipe.data.contrasts import contrasts
-from nulltext.farmyard.recipe.data.order import Mixed, Order
+from nulltext.farmyard.recipe.data.order import Mixed, Order, Stacked
 from nulltext.farmyard.recipe.data.stage_data import StageData
 from nulltext.farmyard.recipe.data.textures import fractal, photo_like
 from nulltext.farmyard.recipe.data.tokenizer import MAX_TOKENS, captions_of, train_tokenizer
@@ -46,6 +46,14 @@ def test_every_item_comes_once_before_any_comes_twice():
     cards = [index for first in (0, 5) for batch in order_from(first) for index in batch]
     for deck in range(4):
         assert sorted(cards[10 * deck : 10 * deck + 10]) == list(range(10))
+
+
+def test_stacked_arrays_are_one_array():
+    parts = [np.arange(12, dtype=np.uint8).reshape(-1, 2), np.arange(20, 26, dtype=np.uint8).reshape(-1, 2)]
+    stacked, whole = Stacked(*parts), np.concatenate(parts)
+    assert len(stacked) == 9
+    for indices in (range(9), [8, 0, 5, 6, 6]):
+        assert np.array_equal(stacked[indices], whole[list(indices)])
 
 
 def test_the_order_depends_on_seed_and_step_alone():

@@ -130,7 +130,8 @@ def test_the_full_caption_says_everything_in_the_known_words() -> None:
     )
     full = WORLD_128.caption(scene)
     assert full == (
-        "a photo of a small white sheep with a red hat looking right on a green meadow next to a tree at night in the rain"
+        "a photo of a small white sheep with a red hat looking right on a green meadow next to a tree at night"
+        " in the rain"
     )
     assert set(read_caption(full)) == set(WORLD_128.choices)
     assert WORLD_128.caption(PLAIN) == "a photo of a white sheep on a green meadow"

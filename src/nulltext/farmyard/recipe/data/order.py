@@ -10,14 +10,38 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 
+class Stacked:
+    """Arrays one after another as if they were one; none is copied, so that files stay on the disk.
+
+    Args:
+        parts: Arrays that agree in all but their length.
+    """
+
+    def __init__(self, *parts: NDArray[np.uint8]) -> None:
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self.ends[-1])
+
+    def __getitem__(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Some rows, as an array of their own."""
+        return np.stack([self._row(index) for index in indices])
+
+    def _row(self, index: int) -> NDArray[np.uint8]:
+        part = int(np.searchsorted(self.ends, index, side="right"))
+        return self.parts[part][index - int(self.ends[part]) + len(self.parts[part])]
+
+
 class Rows(Dataset[dict[str, Any]]):
     """Columns of equal length; a list of indices gives a batch at once, without collation item by item.
 
     Args:
-        columns: Tensors, arrays (which may be memory-mapped files) or sequences.
+        columns: Tensors, pictures or sequences.
     """
 
-    def __init__(self, **columns: Tensor | NDArray[Any] | Sequence[Any]) -> None:
+    def __init__(self, **columns: Tensor | Stacked | Sequence[Any]) -> None:
         self.columns = columns
 
     def __len__(self) -> int:
@@ -29,8 +53,8 @@ class Rows(Dataset[dict[str, Any]]):
         return {name: _pick(column, indices) for name, column in self.columns.items()}
 
 
-def _pick(column: Tensor | NDArray[Any] | Sequence[Any], indices: list[int]) -> Any:
-    if isinstance(column, np.ndarray):
+def _pick(column: Tensor | Stacked | Sequence[Any], indices: list[int]) -> Any:
+    if isinstance(column, Stacked):
         return torch.from_numpy(column[indices])
     return column[indices] if isinstance(column, Tensor) else [column[i] for i in indices]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from nulltext.farmyard.recipe.data.cache import cached, draw_scene, photo_like_pictures, scene_pictures
 from nulltext.farmyard.recipe.data.contrasts import contrasts
 from nulltext.farmyard.recipe.data.latents import encoded
-from nulltext.farmyard.recipe.data.order import Mixed, Order, Rows
+from nulltext.farmyard.recipe.data.order import Mixed, Order, Rows, Stacked
 from nulltext.farmyard.world.worlds import world_of
 
 DEFAULT_WORK = Path("lightning_logs/farmyard")
@@ -92,11 +91,10 @@ class PictureData(StageData):
 
     def make_rows(self) -> Rows:
         """Column `picture`, (n, size, size, 3) uint8."""
-        pictures = scene_pictures(self.folder, self.scenes, self.world.size)
+        parts = [scene_pictures(self.folder, self.scenes, self.world.size)]
         if self.photo_like:
-            others = photo_like_pictures(self.folder, self.photo_like, self.world.size)
-            pictures = np.concatenate([pictures, others])
-        return Rows(picture=pictures)
+            parts.append(photo_like_pictures(self.folder, self.photo_like, self.world.size))
+        return Rows(picture=Stacked(*parts))
 
 
 class CaptionedPictureData(StageData):
@@ -123,16 +121,16 @@ class CaptionedPictureData(StageData):
     def make_rows(self) -> Rows:
         """Columns `picture`, (n, size, size, 3) uint8, and `scene`: the scenes, then the sets."""
         size = self.world.size
-        pictures = scene_pictures(self.folder, self.scenes, size)
+        pictures = [scene_pictures(self.folder, self.scenes, size)]
         scenes = [self.world.random_scene(seed) for seed in range(self.scenes)]
         if self.contrasts:
             alike, groups = contrasts(self.world, self.contrasts, self.differing)
             name = f"contrasts_{size}_{self.contrasts}_{'_'.join(self.differing)}.npy"
             draw = partial(draw_scene, size=size)
-            pictures = np.concatenate([pictures, cached(self.folder / name, draw, alike)])
+            pictures.append(cached(self.folder / name, draw, alike))
             scenes += alike
             self.groups = [range(g.start + self.scenes, g.stop + self.scenes) for g in groups]
-        return Rows(picture=pictures, scene=scenes)
+        return Rows(picture=Stacked(*pictures), scene=scenes)
 
     def batches(self, rows: Rows) -> Sampler[list[int]]:
         """Part sets, part scenes at random."""

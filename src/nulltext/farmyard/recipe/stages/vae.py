@@ -119,6 +119,6 @@ class FarmyardVAE(L.LightningModule):
         if self.global_step < self.steps:
             return
         rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
-        deviation = float(encode_all(self.vae, rows.columns["picture"][:1024]).std())
+        deviation = float(encode_all(self.vae, rows.columns["picture"][range(min(1024, len(rows)))]).std())
         self.vae.register_to_config(scaling_factor=round(1 / deviation, 4))
         self.vae.save_pretrained(self.folder)
