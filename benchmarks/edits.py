@@ -35,10 +35,9 @@ from torch import Tensor
 
 from nulltext.data.picture import Picture
 from nulltext.editing import Edit, edit
-from nulltext.farmyard import scene as farm
-from nulltext.farmyard.drawing import changed_pixels, draw
-from nulltext.farmyard.reading import Reader
-from nulltext.farmyard.scene import Scene, caption
+from nulltext.farmyard import world as farm
+from nulltext.farmyard.recipe.figures.reading import Reader
+from nulltext.farmyard.world import Scene, caption, changed_pixels, draw
 from nulltext.inversion.invert import invert
 from nulltext.metrics.networks import ClipScorer
 from nulltext.metrics.pixel import psnr
@@ -122,7 +121,7 @@ def scenes(changes: str, number: int) -> Iterator[tuple[Scene, Changes]]:
             before = farm.replace(farm.random_scene(FIRST_SEED + k), **fixed)
             yield before, [Change(name, farm.replace(before, **fields)) for name, fields in SIX.items()]
         return
-    from nulltext.farmyard.benchmark import scene_edits
+    from nulltext.farmyard.recipe.benchmark import scene_edits
 
     everything = scene_edits()
     for kind, one in random.Random(0).sample(everything, min(number, len(everything))):
@@ -141,7 +140,7 @@ class Bench:
     def __init__(self, pretrained: str, clip: str) -> None:
         self.model = DiffusionModel.from_pretrained(pretrained)
         self.scorer = ClipScorer.from_pretrained(clip)
-        self.reader = Reader(self.scorer.text_features)
+        self.reader = Reader(farm.SHIPPED, self.scorer.text_features)
 
     def drawn(self, scene: Scene) -> Tensor:
         """A scene's pixels (3, S, S) in [-1, 1]."""

@@ -17,8 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nulltext.farmyard.drawing import draw
-from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
 from nulltext.runs.finished import ARTIFACT
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"

@@ -55,8 +55,7 @@ def subjects_of(model: DiffusionModel, drawings: int, photographs: int, batch: i
 
 def drawn_pictures(number: int, size: int) -> Drawn:
     """Held-out scenes of the farmyard: pixels (3, S, S) in [-1, 1] and captions."""
-    from nulltext.farmyard.drawing import draw
-    from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+    from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
 
     scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]
     return [(from_image(draw(scene, size)), caption(scene)) for scene in scenes]

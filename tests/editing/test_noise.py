@@ -57,8 +57,7 @@ def test_detail_is_the_plain_inversions_and_what_is_coarse_stays(tiny_sd):
 
 
 def test_a_plain_inversion_in_few_steps_ends_in_fainter_noise():
-    from nulltext.farmyard.drawing import draw
-    from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+    from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
     from nulltext.pixels import from_image
 
     model = DiffusionModel.from_pretrained()

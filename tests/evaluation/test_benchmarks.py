@@ -386,9 +386,8 @@ def test_parquet_without_its_package_says_what_to_install(tmp_path, monkeypatch)
 
 
 def test_the_farmyard_benchmark_has_pie_benchs_types_and_every_edit_shows():
-    from nulltext.farmyard.benchmark import EDIT_TYPES, scene_edits
-    from nulltext.farmyard.drawing import changed_pixels
-    from nulltext.farmyard.scene import caption
+    from nulltext.farmyard.recipe.benchmark import EDIT_TYPES, scene_edits
+    from nulltext.farmyard.world import caption, changed_pixels
 
     edits = scene_edits()
     assert len(edits) == 140 and [name[0] for name, _, _ in EDIT_TYPES] == list("0123456789")
@@ -402,12 +401,12 @@ def test_the_farmyard_benchmark_has_pie_benchs_types_and_every_edit_shows():
 
 
 def test_the_farmyard_benchmark_is_read_back_as_pie_bench(tmp_path, monkeypatch):
-    from nulltext.farmyard import benchmark as farm
-    from nulltext.farmyard.scene import caption
+    from nulltext.farmyard.recipe import benchmark as farm
+    from nulltext.farmyard.world import caption
 
     edits = farm.scene_edits()
     few = [edits[28], edits[44], edits[60]]
-    monkeypatch.setattr(farm, "scene_edits", lambda: few)
+    monkeypatch.setattr(farm, "scene_edits", lambda world: few)
     folder = farm.write_farmyard_benchmark(tmp_path / "farm")
     benchmark = read_pie_bench(folder)
     assert benchmark.problems == []

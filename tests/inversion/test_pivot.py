@@ -11,8 +11,7 @@ from conftest import PROMPT
 from quick_inversion import random_picture
 
 from nulltext.diffusion import Prediction, Schedule, sample, step
-from nulltext.farmyard.drawing import draw
-from nulltext.farmyard.scene import HELD_OUT_SEEDS, caption, random_scene
+from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
 from nulltext.inversion.base import guided_denoiser
 from nulltext.inversion.pivot import invert_to_noise
 from nulltext.models import DiffusionModel

@@ -15,7 +15,16 @@ from nulltext.inversion import NullText
 from nulltext.inversion.file import Inversion
 
 PROMPT = "a photo of a cat"
-SETTINGS = ["--model.steps", "4", "--model.inner_steps", "2", "--model.guidance_scale", "3", "--data.prompt", PROMPT]
+SETTINGS = [
+    "--model.steps",
+    "4",
+    "--model.inner_steps",
+    "2",
+    "--model.guidance_scale",
+    "3",
+    "--data.prompt",
+    PROMPT,
+]
 RUN = Path("lightning_logs/version_0/cat")
 
 
@@ -88,5 +97,6 @@ def test_methods_are_compared(tiny_flow: Path, room: Path) -> None:
     row = {"file_name": "cat.png", "text": PROMPT, "target_prompt": "a photo of a dog"}
     (pictures / "metadata.jsonl").write_text(json.dumps(row) + "\n")
     words = ["--model.pretrained", str(tiny_flow), "--model.steps", "3", "--data.folder", str(pictures)]
+    words += ["--methods", "[ddim, null_text]", "--editing", "[prompt_to_prompt]", "--model.inner_steps", "1"]
     assert main(["test", *words, "--output", "out"]) == 0
     assert list(Path("out").rglob("*.csv")) or list(Path("out").rglob("*.json"))

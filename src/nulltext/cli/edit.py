@@ -108,13 +108,15 @@ def load_for(inversions: Sequence[Inversion], options: Any) -> DiffusionModel:
     Raises:
         UserError: They were made with several.
     """
-    sources = {(options.model or i.model, i.variant, i.revision) for i in inversions}
+    sources = {(options.model or i.model, i.variant, i.revision, i.family) for i in inversions}
     if len(sources) > 1:
-        names = " and ".join(sorted({str(name) for name, _, _ in sources}))
+        names = " and ".join(sorted({str(name) for name, *_ in sources}))
         raise UserError(f"these inversions were made with {names}; edit them one by one")
-    ((name, variant, revision),) = sources
+    ((name, *made_with),) = sources
     loading = pick(LoadingOptions, options)
-    loading = replace(loading, variant=loading.variant or variant, revision=loading.revision or revision)
+    given = (loading.variant, loading.revision, loading.family)
+    variant, revision, family = (ours or theirs for ours, theirs in zip(given, made_with, strict=True))
+    loading = replace(loading, variant=variant, revision=revision, family=family)
     try:
         check_model(name, loading.variant, loading.revision, loading.family)
     except UserError as error:

@@ -145,7 +145,7 @@ def _benchmark(settings: Settings) -> Benchmark:
     data = settings.data
     if data.folder is not None or data.benchmark not in ("auto", "farmyard"):
         return open_benchmark(data)
-    from nulltext.farmyard.benchmark import write_farmyard_benchmark
+    from nulltext.farmyard.recipe.benchmark import write_farmyard_benchmark
 
     folder = settings.output / "benchmark"
     print(f"nulltext: the farmyard benchmark is in {folder}; drawn if it is not there", flush=True)

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nulltext.errors import UserError
+from nulltext.farmyard.world import HELD_OUT_SEEDS, SHIPPED, world_of
+from nulltext.farmyard.world.imagefolder import write_imagefolder, write_jpeg
+from nulltext.farmyard.world.worlds import WORLDS
 
 SECTIONS = ("size", "vae", "clip", "generation", "inversion", "speed")
 
@@ -17,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs.add_parser(
         "train",
         add_help=False,
-        help="train one stage (--config configs/farmyard/vae.yaml; --help lists its options), or all and export",
+        help="train one stage (--config configs/farmyard/128/vae.yaml ...), or all (--size 128) and export",
     )
     drawing = verbs.add_parser("draw", help="write drawn scenes with their captions, an imagefolder")
     drawing.add_argument(
@@ -27,9 +30,15 @@ def make_parser() -> argparse.ArgumentParser:
     drawing.add_argument(
         "--seed", type=int, default=None, help="seed of the first; by default one never trained on"
     )
-    drawing.add_argument("--size", type=int, default=64, help="side in pixels (default: %(default)s)")
+    drawing.add_argument(
+        "--world", type=int, default=SHIPPED.size, choices=WORLDS, help="whose scenes (default: %(default)s)"
+    )
+    drawing.add_argument("--size", type=int, default=None, help="side in pixels (default: the world's)")
     measuring = verbs.add_parser("evaluate", help="print the figures of the model card, on held-out scenes")
     measuring.add_argument("--pretrained", default="farmyard", help="the shipped model, or a folder like it")
+    measuring.add_argument(
+        "--clip", type=Path, help="the CLIP that judges, where the model has none of its own"
+    )
     measuring.add_argument(
         "--out", type=Path, default=Path("lightning_logs/farmyard/evaluation"), help="files go here"
     )
@@ -55,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     try:
         if words[:1] == ["train"]:
-            from nulltext.farmyard.train import train
+            from nulltext.farmyard.recipe.train import train
 
             train(words[1:])
             return 0
@@ -68,18 +77,28 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     if options.verb == "draw":
-        from nulltext.farmyard.imagefolder import write_imagefolder, write_jpeg
-        from nulltext.farmyard.scene import HELD_OUT_SEEDS
-
-        seed = HELD_OUT_SEEDS.start if options.seed is None else options.seed
-        if options.to.suffix.lower() in (".jpg", ".jpeg"):
-            write_jpeg(options.to, seed, options.size)
-        else:
-            write_imagefolder(options.to, options.n, seed, options.size)
+        _draw(options)
         return
-    from nulltext.farmyard.evaluate import evaluate
+    from nulltext.farmyard.recipe.figures.evaluate import evaluate
 
-    evaluate(options.pretrained, options.out, options.sections, quick=options.quick, card=options.card)
+    evaluate(
+        options.pretrained,
+        options.out,
+        options.sections,
+        clip=options.clip,
+        quick=options.quick,
+        card=options.card,
+    )
+
+
+def _draw(options: argparse.Namespace) -> None:
+    world = world_of(options.world)
+    seed = HELD_OUT_SEEDS.start if options.seed is None else options.seed
+    size = world.size if options.size is None else options.size
+    if options.to.suffix.lower() in (".jpg", ".jpeg"):
+        write_jpeg(options.to, seed, size, world)
+    else:
+        write_imagefolder(options.to, options.n, seed, size, world)
 
 
 if __name__ == "__main__":

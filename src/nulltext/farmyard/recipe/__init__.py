@@ -1,0 +1,1 @@
+"""The farmyard's recipe: data, training, export and figures of its models."""

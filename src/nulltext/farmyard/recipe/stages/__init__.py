@@ -1,0 +1,1 @@
+"""The stages of the training: VAE, CLIP, UNet and flow transformer."""

@@ -1,0 +1,140 @@
+"""The farmyard's flow transformer: Stable Diffusion 3's shape, trained as a rectified flow on the same latents."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nulltext.farmyard.recipe.stages.denoiser import Denoiser
+
+SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "shift": 1.0}
+"""Times of the flow as they are, uniform from 1 to 0: 16x16 latents need no shift."""
+
+ABSENT_ROWS = 256
+"""Rows of zeros that Stable Diffusion 3's pipeline puts after the CLIP's for a T5 that is not there."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The transformer's shape: layers, and heads of a width; together the heads are as wide as its states."""
+
+    layers: int = 6
+    heads: int = 6
+    head_width: int = 32
+
+
+def make_transformer(latents: int, shape: Shape, text_width: int) -> Any:
+    """An untrained `SD3Transformer2DModel` for 16x16 latents in patches of 2: 64 image tokens.
+
+    Args:
+        latents: Channels of the latents.
+        shape: Its shape.
+        text_width: Width of the CLIP's text tower, which is given twice, as Stable Diffusion 3 has two.
+    """
+    from diffusers import SD3Transformer2DModel
+
+    return SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=latents,
+        out_channels=latents,
+        num_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        attention_head_dim=shape.head_width,
+        joint_attention_dim=2 * text_width,
+        caption_projection_dim=shape.heads * shape.head_width,
+        pooled_projection_dim=2 * text_width,
+        pos_embed_max_size=16,
+        qk_norm="rms_norm",
+    )
+
+
+def flow_times(batch: int, uniform: float, generator: torch.Generator) -> Tensor:
+    """Times of a rectified flow, 0 for data and 1 for noise.
+
+    Args:
+        batch: How many.
+        uniform: Share that is uniform, one from each of equal parts; the others are logit-normal (Esser et al.,
+            arXiv 2403.03206, section 3.1), which favours the middle.
+        generator: Draws them.
+
+    Returns:
+        (batch,) fp32.
+    """
+    even = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+    even = even[torch.randperm(batch, generator=generator)]
+    middle = torch.randn(batch, generator=generator).sigmoid()
+    return torch.where(torch.rand(batch, generator=generator) < uniform, even, middle)
+
+
+class FarmyardFlow(Denoiser):
+    """Trains an `SD3Transformer2DModel` on latents of scenes, conditioned on the CLIP's text tower.
+
+    Args:
+        shape: Shape of the transformer.
+        uniform: Share of times that are uniform; the others are logit-normal.
+        padded: Share of the steps whose texts are padded as Stable Diffusion 3's pipeline does where it has no T5.
+        training: As `Denoiser`'s.
+    """
+
+    def __init__(
+        self,
+        shape: Shape = Shape(),
+        uniform: float = 0.5,
+        padded: float = 0.1,
+        **training: Any,
+    ) -> None:
+        self.shape, self.uniform, self.padded = shape, uniform, padded
+        super().__init__(stage="flow", **training)
+
+    def make_network(self) -> Any:
+        """The transformer."""
+        return make_transformer(self.latent_channels, self.shape, self.text.width)
+
+    def embed(self, texts: list[str], rows: int = 0) -> tuple[Tensor, Tensor]:
+        """As Stable Diffusion 3's pipeline with this tower for both of its CLIPs and no T5.
+
+        Args:
+            texts: Captions.
+            rows: Rows of zeros in the T5's place.
+
+        Returns:
+            Sequence (B, L + rows, 2 d) and pooled output (B, 2 d).
+        """
+        states, pooled = self.text.before_last(texts, self.device)
+        return F.pad(states.repeat(1, 1, 2), (0, 0, 0, rows)), pooled.repeat(1, 2)
+
+    def loss(self, latents: Tensor, texts: list[str], generator: torch.Generator) -> Tensor:
+        """Predict the velocity from data to noise."""
+        padded = float(torch.rand((), generator=generator)) < self.padded
+        states, pooled = self.embed(texts, ABSENT_ROWS if padded else 0)
+        t = flow_times(len(latents), self.uniform, generator).to(self.device)
+        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        noisy = torch.lerp(latents, noise, t[:, None, None, None])
+        velocity = self.velocity(noisy, t, states, pooled)
+        error = (velocity - (noise - latents)).square().mean()
+        self.log("flow/velocity_mse", error.detach())
+        return error
+
+    def velocity(self, z: Tensor, t: Tensor, states: Tensor, pooled: Tensor) -> Tensor:
+        """The network's answer at times t (B,), (B, C, 16, 16) fp32."""
+        return self.network(
+            hidden_states=z,
+            timestep=1000 * t,
+            encoder_hidden_states=states,
+            pooled_projections=pooled,
+            return_dict=False,
+        )[0].float()
+
+    def sample(self, prompts: list[str], noise: Tensor, steps: int, w: float) -> Tensor:
+        """By Euler."""
+        states, pooled = self.embed([""] * len(prompts) + prompts)
+        z, times = noise, torch.linspace(1, 0, steps + 1).tolist()
+        for t, to in pairwise(times):
+            now = torch.full((2 * len(prompts),), t, device=z.device)
+            null, cond = self.velocity(z.repeat(2, 1, 1, 1), now, states, pooled).chunk(2)
+            z = z + (to - t) * (null + w * (cond - null))
+        return z
