@@ -98,7 +98,11 @@ def test_a_method_brings_its_own_options_and_a_family_its_network(room, tiny_sd,
     assert main(["fit", *words, *image, "--model.method", "toys.Between", "--model.share", "0.25"]) == 0
     made = Inversion.load(Path("lightning_logs/version_0/barn/inversion.safetensors"))
     assert made.method == "toys.Between" and made.settings["share"] == 0.25
-    assert sys.modules["toys"].Dim.calls
+    assert sys.modules["toys"].Dim.calls and made.family == "toys.Dim"
+    sys.modules["toys"].Dim.calls.clear()
+    words_of_edit = ["--prompt", "a blue barn", "--kind", "plain", "--method", "toys.Between"]
+    assert main(["edit", "--inversion", "lightning_logs/version_0", *words_of_edit]) == 0
+    assert sys.modules["toys"].Dim.calls  # the file named its family
     assert main(["fit", "--config", "lightning_logs/version_0/config.yaml"]) == 0
     again = Inversion.load(Path("lightning_logs/version_1/barn/inversion.safetensors"))
     assert again.noise.equal(made.noise) and again.settings == made.settings
