@@ -268,7 +268,7 @@ def tiny(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["tiny_sd3", "tiny_sd3_clip", "tiny_flux"])
+@pytest.fixture(params=["tiny_sd3", "tiny_sd3_clip", "tiny_flux", "tiny_chroma"])
 def tiny_flow(request: pytest.FixtureRequest) -> Path:
     """Each tiny flow in turn."""
     return request.getfixturevalue(request.param)

@@ -11,7 +11,7 @@ import torch
 from conftest import PROMPT
 from torch import Tensor
 
-from nulltext.diffusion import trajectory
+from nulltext.diffusion import Level, trajectory
 from nulltext.errors import UserError
 from nulltext.inversion import NullText
 from nulltext.inversion.base import guided_denoiser
@@ -105,13 +105,13 @@ def test_sampling_equals_the_pipeline_step_for_step(tiny_flow: Path, size: tuple
 def test_half_precision_is_near_and_its_gradient_is_finite(tiny_flow: Path, precision: str) -> None:
     whole, half = _load(tiny_flow), _load(tiny_flow, precision=precision)
     z, text = torch.randn(2, *whole.latent_shape((24, 32))), whole.embed([PROMPT, ""])
-    schedule = whole.schedule(4, (24, 32))
+    t, level = torch.tensor(500.0), Level(torch.tensor(0.5), torch.tensor(0.5))  # a time that half can hold
     with torch.no_grad():
-        ours, theirs = (model.predict(z, schedule, 2, text).output for model in (half, whole))
+        ours, theirs = (model.predict_at(z, t, level, text).output for model in (half, whole))
     assert ours.dtype == torch.float32 and not torch.equal(ours, theirs)
     assert float((ours - theirs).square().mean().sqrt() / theirs.std()) < 0.05
     learned = half.learnable(text).requires_grad_(True)
-    half.predict(z, schedule, 2, half.with_learned(text, learned)).output.square().sum().backward()
+    half.predict_at(z, t, level, half.with_learned(text, learned)).output.square().sum().backward()
     assert learned.grad is not None and bool(learned.grad.isfinite().all()) and bool(learned.grad.any())
 
 
