@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "training": BELOW_VERBS,
     "farmyard": {*BELOW_VERBS, "evaluation", "training"},
     "cli": {*BELOW_VERBS, "evaluation", "training", "farmyard"},
+    "app": {*BELOW_VERBS, "evaluation", "training", "cli"},  # the page drives the verbs
 }
 """The rooms that the imports of each room may name, its own aside; every room of the package is a key."""
 LIGHTNING = ("training/", "runs/folder.py", "cli/fit.py", "farmyard/")

