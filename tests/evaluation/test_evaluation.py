@@ -97,6 +97,7 @@ SHARED = {
     "optimizer": NormalisedGradient,
     "keep_best": False,
     "shortest_step": 0.0,
+    "last_factor": 1,
 }
 
 

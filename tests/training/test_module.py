@@ -30,6 +30,9 @@ SETTINGS: dict[str, Any] = {
     "start": 0.5,
     "tolerance": 0.0,
     "detail_steps": 3,
+    "keep_best": False,
+    "last_factor": 1,
+    "shortest_step": 0.0,
     "optimizer": partial(NormalisedGradient, lr=0.002),
 }
 

@@ -29,6 +29,8 @@ class NullText(InversionMethod):
 
     Args:
         inner_steps: N, optimiser steps of each timestep at most; 10 in the paper.
+        last_factor: The last timestep that learns takes so many times inner_steps, since none after it corrects what it
+            leaves; 1 in the paper.
         start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between. Below 1
             each step starts where the one before ended.
         tokens: How many tokens of each text encoder are learned, from the first on; by default all. The file holds no
@@ -45,9 +47,10 @@ class NullText(InversionMethod):
             without, the last prediction serves, which saves one or two evaluations of each timestep.
     """
 
-    steps: int = 10
+    steps: int = 15
     fixed_point_iterations: int = 0
-    inner_steps: int = 10
+    inner_steps: int = 6
+    last_factor: int = 2
     start: float = 0.0
     tokens: int | None = None
     optimizer: Callable[[Iterable[Any]], Optimizer] = ConjugateAdam
@@ -79,11 +82,10 @@ class NullText(InversionMethod):
 
     def learning_at(self, schedule: Schedule, i: int) -> Learning:
         """How the embedding of step i is learned; at w = 1 it has no influence."""
-        one, none = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-        reach = step(Prediction(one, none, schedule.here(i), schedule.kind), schedule.there(i)).abs()
-        learns = self.guidance_scale != 1 and float(reach) >= self.shortest_step
+        learns = [self.guidance_scale != 1 and reach >= self.shortest_step for reach in _reaches(schedule)]
+        factor = 1 if any(learns[i + 1 :]) else self.last_factor
         return Learning(
-            self.inner_steps if learns else 0,
+            factor * self.inner_steps if learns[i] else 0,
             self.optimizer,
             self.learning_rate_decay,
             self.tolerance,
@@ -217,3 +219,10 @@ def first_predictions(
         conditional = denoise(cond)
     with torch.set_grad_enabled(learns):
         return denoise(null), conditional
+
+
+def _reaches(schedule: Schedule) -> list[float]:
+    """How far each step moves the latents for a unit of what the network predicts."""
+    one, none = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    ends = [(schedule.here(i), schedule.there(i)) for i in range(schedule.steps)]
+    return [float(step(Prediction(one, none, here, schedule.kind), there).abs()) for here, there in ends]
