@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,41 @@ def test_distilled_models_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no true guidance.*FlowEdit") as caught:
         check_model(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def _spoilt(folder: Path, to: Path, part: str, **changes: Any) -> str:
+    copy = Path(shutil.copytree(folder, to / "model", dirs_exist_ok=True))
+    path = next(
+        p for p in (copy / part / "config.json", copy / part / "scheduler_config.json") if p.is_file()
+    )
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return str(copy)
+
+
+def test_schnell_is_refused(tiny_flux: Path, tmp_path: Path) -> None:
+    _spoilt(tiny_flux, tmp_path, "transformer", guidance_embeds=False)
+    folder = _spoilt(tmp_path / "model", tmp_path / "b", "scheduler", use_dynamic_shifting=False)
+    with pytest.raises(UserError, match=r"distilled to few steps without guidance.*FlowEdit"):
+        check_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "says"),
+    [
+        ("text_encoder_2", {"d_model": 24}, "attends to text of width 32, but its text_encoder_2 gives 24"),
+        ("transformer", {"in_channels": 32}, "plain text-to-image sibling"),
+        (
+            "scheduler",
+            {"_class_name": "FlowMatchHeunDiscreteScheduler"},
+            "needs FlowMatchEulerDiscreteScheduler",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_one_line(
+    tiny_flux: Path, tmp_path: Path, part: str, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        check_model(_spoilt(tiny_flux, tmp_path, part, **changes))
 
 
 def _told() -> list[tuple[str, Callable[[DiffusionModel], Any], str]]:

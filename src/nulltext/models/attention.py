@@ -34,24 +34,23 @@ class AttentionSite:
     @cached_property
     def query(self) -> Tensor:
         """Queries (B, heads, P, c)."""
-        return self._heads(self._layer.to_q(self._hidden))
+        return self._projected("q")
 
     @cached_property
     def key(self) -> Tensor:
         """Keys (B, heads, L, c) of the text's L tokens, or (B, heads, P, c) in self-attention."""
-        return self._heads(self._layer.to_k(self._attended))
+        return self._projected("k")
 
     @cached_property
     def value(self) -> Tensor:
         """Values, the shape of the keys."""
-        return self._heads(self._layer.to_v(self._attended))
+        return self._projected("v")
 
-    @cached_property
-    def _attended(self) -> Tensor:
-        if self._text is None:
-            return self._hidden
-        layer = self._layer
-        return layer.norm_encoder_hidden_states(self._text) if layer.norm_cross else self._text
+    def _projected(self, which: str) -> Tensor:
+        layer, states = self._layer, self._hidden
+        if which != "q" and self._text is not None:
+            states = layer.norm_encoder_hidden_states(self._text) if layer.norm_cross else self._text
+        return self._heads(getattr(layer, f"to_{which}")(states))
 
     def _heads(self, projected: Tensor) -> Tensor:
         return projected.unflatten(-1, (self._layer.heads, -1)).transpose(1, 2)
@@ -71,7 +70,7 @@ class AttentionHook(Protocol):
 
 
 class HookedAttention:
-    """The attention processor of a diffusers layer under a hook."""
+    """The attention processor of a diffusers layer under a hook; ``tokens`` is for joint attention."""
 
     def __init__(self, name: str, original: Any, hook: AttentionHook, tokens: int = 0) -> None:
         self.name, self.original, self.hook, self.tokens = name, original, hook, tokens
@@ -127,25 +126,10 @@ class JointSite(AttentionSite):
         one, other = slice(0, first), slice(first, first + second)
         self.words, self.image = (one, other) if before else (other, one)
 
-    @cached_property
-    def query(self) -> Tensor:
-        """Queries (B, heads, P + L, c)."""
-        return self._both("q")
-
-    @cached_property
-    def key(self) -> Tensor:
-        """Keys, the shape of the queries."""
-        return self._both("k")
-
-    @cached_property
-    def value(self) -> Tensor:
-        """Values, the shape of the queries."""
-        return self._both("v")
-
-    def _both(self, which: str) -> Tensor:
-        parts = [self._projected(self._hidden, f"to_{which}", f"norm_{which}")]
+    def _projected(self, which: str) -> Tensor:
+        parts = [self._normalised(self._hidden, f"to_{which}", f"norm_{which}")]
         if self._text is not None:
-            added = self._projected(self._text, f"add_{which}_proj", f"norm_added_{which}")
+            added = self._normalised(self._text, f"add_{which}_proj", f"norm_added_{which}")
             parts = [added, *parts] if self._before else [*parts, added]
         joined = torch.cat(parts, dim=2)
         if self._rotary is None or which == "v":
@@ -154,7 +138,7 @@ class JointSite(AttentionSite):
 
         return apply_rotary_emb(joined, self._rotary)
 
-    def _projected(self, states: Tensor, projection: str, norm: str) -> Tensor:
+    def _normalised(self, states: Tensor, projection: str, norm: str) -> Tensor:
         heads, normalise = (
             self._heads(getattr(self._layer, projection)(states)),
             getattr(self._layer, norm, None),

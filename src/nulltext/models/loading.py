@@ -51,13 +51,7 @@ class LoadingOptions:
 def check_model(
     pretrained: str, variant: str | None = None, revision: str | None = None, family: str | None = None
 ) -> Path:
-    """The folder of a model, checked as far as can be without loading its weights.
-
-    Args:
-        pretrained: ``farmyard``, a folder, or a hub id (which is downloaded to the hub's cache).
-        variant: See ``LoadingOptions``, as for the others.
-        revision: See there.
-        family: See there.
+    """The folder of a model, checked as far as can be without loading its weights; the options of ``LoadingOptions``.
 
     Raises:
         UserError: No such model, a part missing or of another kind, pickle-only weights, an unknown family, or a
@@ -71,15 +65,10 @@ def _checked(options: LoadingOptions) -> tuple[type[DiffusionModel], ModelFolder
     path = find_folder(options.pretrained, options.variant, options.revision)
     folder = ModelFolder.read(path, options.pretrained)
     name = options.family or folder.pipeline
-    if not options.family and name in NO_TRUE_GUIDANCE:
-        raise UserError(
-            f"{folder.name} is a {name}: it has no true guidance, so no null text to learn; FlowEdit and RF-Inversion "
-            f"need none; nulltext takes {', '.join(MODELS)}"
-        )
     if not options.family and name not in MODELS:
-        raise UserError(
-            f"{folder.name} is a {name or 'nameless pipeline'}; nulltext knows {', '.join(MODELS)}"
-        )
+        why = ": it has no true guidance, so no null text to learn; FlowEdit and RF-Inversion need none"
+        known = f"{why if name in NO_TRUE_GUIDANCE else ''}; nulltext knows {', '.join(MODELS)}"
+        raise UserError(f"{folder.name} is a {name or 'nameless pipeline'}{known}")
     family = find_class(name, MODELS, DiffusionModel, "--model.family")  # type: ignore[type-abstract]
     family.check(folder)
     return family, folder, choose_kinds(folder, list(family.parts_of(folder)), options.variant)

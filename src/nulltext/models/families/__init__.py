@@ -14,10 +14,5 @@ MODELS: dict[str, type[DiffusionModel]] = {
 }
 """The family of each diffusers pipeline class."""
 
-NO_TRUE_GUIDANCE = (
-    "Flux2Pipeline",
-    "FluxKontextPipeline",
-    "SanaSprintPipeline",
-    "LatentConsistencyModelPipeline",
-)
+NO_TRUE_GUIDANCE = ("Flux2Pipeline", "SanaSprintPipeline", "LatentConsistencyModelPipeline")
 """Pipelines of models that are guidance-distilled: told the guidance, they have no null text to learn."""
