@@ -1,7 +1,6 @@
 """Each metric against a value worked out by hand, or against an independent implementation."""
 
 import math
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -251,7 +250,9 @@ def test_the_published_structure_distance_is_not_the_corrected_one(structure):
 
 
 def test_the_suite_gives_every_metric_it_can_and_names_the_others(clip_folder, structure, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lpips", None)  # as if it were not installed
+    monkeypatch.setattr(
+        "torchmetrics.image.lpip._TORCHVISION_AVAILABLE", False
+    )  # as if it were not installed
     suite = load_metrics(MetricOptions(str(clip_folder), "/no/such/folder", "squeeze"))
     clip = suite.networks["clip"]
     assert "structure_distance" in suite.absent and "/no/such/folder" in suite.absent["structure_distance"]
@@ -319,7 +320,10 @@ def test_lpips_sees_the_background_alone_in_its_own_range(monkeypatch):
             seen.extend([a, b])
             return (a - b).abs().mean(dim=(1, 2, 3), keepdim=True)
 
-    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=lambda net, verbose: Network()))
+    monkeypatch.setattr(
+        "torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity",
+        lambda net_type: SimpleNamespace(net=Network()),
+    )
     suite = load_metrics(MetricOptions(clip=None, lpips="squeeze"))
     source, output = torch.zeros(3, 16, 16), torch.ones(1, 3, 16, 16)
     mask = torch.zeros(1, 16, 16)

@@ -2,7 +2,8 @@
 
 from nulltext.metrics.base import Column, Metric, Reference
 from nulltext.metrics.pixel import PSNR_CEILING, mse, psnr, ssim
-from nulltext.metrics.suite import METRICS, MetricOptions, Suite, load_metrics
+from nulltext.metrics.suite import MetricOptions, Suite, load_metrics
+from nulltext.metrics.table import METRICS
 
 __all__ = [
     "METRICS",

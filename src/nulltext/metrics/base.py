@@ -54,19 +54,11 @@ class Reference:
         """The true picture, or the generation that takes its place (3, H, W)."""
         return self.generated if self.truth is None else self.truth
 
-    @property
-    def there(self) -> frozenset[str]:
-        """What this reference has, of all that a metric may require."""
-        optional = {name: getattr(self, name) for name in ("target_prompt", "mask", "truth", "target")}
-        return frozenset(name for name, value in optional.items() if value is not None)
-
 
 class Metric(Column, ABC):
-    """A score of pictures. A new one is a subclass and one entry of ``METRICS``, or is named by its import path."""
+    """A score of pictures. A new one is a subclass that is named by its import path, or a row of ``METRICS``."""
 
-    requires: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # of target_prompt, mask, truth, target; without: no value
+    requires: ClassVar[frozenset[str]] = frozenset()  # of target_prompt, mask, truth, target
     network: ClassVar[str | None] = None  # what it scores with: clip, dino or lpips
 
     def __init__(self, network: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""The metrics of a run: which there are, which can be computed here, and all their scores at once."""
+"""The metrics of a run: which can be computed here, and all their scores at once."""
 
 from __future__ import annotations
 
@@ -11,42 +11,15 @@ from torch import Tensor
 
 from nulltext.errors import UserError
 from nulltext.imports import find_class
-from nulltext.metrics import pixel, semantic
 from nulltext.metrics.base import Metric, Reference
-from nulltext.metrics.networks import ClipScorer, PerceptualScorer, StructureScorer
+from nulltext.metrics.networks import ClipScorer, StructureScorer, load_lpips
+from nulltext.metrics.table import METRICS
 
-_CLASSES: tuple[type[Metric], ...] = (
-    pixel.Psnr,
-    pixel.Ssim,
-    pixel.Mse,
-    semantic.ClipImageTarget,
-    semantic.ClipImageSource,
-    semantic.ClipTextTarget,
-    semantic.ClipTextSource,
-    semantic.ClipDirection,
-    semantic.StructureDistance,
-    pixel.BackgroundPsnr,
-    semantic.BackgroundLpips,
-    pixel.BackgroundMse,
-    pixel.BackgroundSsim,
-    semantic.ClipWhole,
-    semantic.ClipEdited,
-    pixel.TruthPsnr,
-    pixel.TruthPsnrInside,
-    pixel.TruthSsim,
-    pixel.BackgroundPsnrOutside,
-    semantic.StructureDistanceCorrected,
-)
-METRICS: dict[str, type[Metric]] = {metric.name: metric for metric in _CLASSES}
-"""Every metric by its name, in the order of the tables."""
-
-NETWORKS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "clip": ("CLIP", ClipScorer.from_pretrained),
-    "dino": ("DINO", StructureScorer.from_pretrained),
-    "lpips": ("LPIPS", PerceptualScorer),
+NETWORKS: dict[str, Callable[[str, str | torch.device], Any]] = {
+    "clip": ClipScorer.from_pretrained,
+    "dino": StructureScorer.from_pretrained,
+    "lpips": load_lpips,
 }
-
-OWN = "--metrics.own"
 
 
 @dataclass(frozen=True)
@@ -56,7 +29,7 @@ class MetricOptions:
     Args:
         clip: A CLIP model: farmyard (shipped), a folder or a hub id.
         dino: A DINO ViT for the structure distance, a folder or a hub id: facebook/dino-vitb8.
-        lpips: LPIPS's network: squeeze, alex or vgg; needs the package lpips.
+        lpips: LPIPS's network: squeeze, alex or vgg; needs the package torchvision.
         own: Metrics of your own by import path, such as my.module.MyMetric, a subclass of nulltext.metrics.Metric.
     """
 
@@ -75,14 +48,7 @@ class Suite:
     networks: dict[str, Any] = field(default_factory=dict)
 
     def score(self, outputs: Tensor, reference: Reference) -> list[dict[str, float]]:
-        """All metrics of several outputs of one edit.
-
-        Args:
-            outputs: (B, 3, H, W) in [0, 1].
-            reference: What they are compared with.
-
-        Returns:
-            B dictionaries from metric to value; without those that require what the reference lacks.
+        """All metrics of B outputs (B, 3, H, W) in [0, 1] of one edit, without those that the reference cannot serve.
 
         Raises:
             UserError: An output's size is not the source's.
@@ -91,46 +57,39 @@ class Suite:
             raise UserError(
                 f"outputs are {tuple(outputs.shape[1:])}, the source is {tuple(reference.source.shape)}"
             )
-        values = {m.name: m(outputs, reference) for m in self.metrics if m.requires <= reference.there}
+        values = {
+            metric.name: metric(outputs, reference)
+            for metric in self.metrics
+            if all(getattr(reference, what) is not None for what in metric.requires)
+        }
         return [{name: float(value[i]) for name, value in values.items()} for i in range(len(outputs))]
 
 
 def load_metrics(options: MetricOptions | None = None, device: str | torch.device = "cpu") -> Suite:
-    """Load each network that is named and can be had, and note why metrics without theirs are absent.
-
-    Args:
-        options: The networks, and metrics of one's own.
-        device: Where the networks compute.
+    """Loads each network that is named and can be had, and notes why metrics without theirs are absent.
 
     Raises:
         UserError: A metric of one's own cannot be imported.
     """
     options = options or MetricOptions()
-    own = [find_class(path, METRICS, Metric, OWN) for path in options.own or ()]  # type: ignore[type-abstract]
-    classes = [*METRICS.values(), *own]
+    own = [
+        find_class(path, METRICS, Metric, "--metrics.own")  # type: ignore[type-abstract]
+        for path in options.own or ()
+    ]
     suite, reasons = Suite([]), {}
-    for key, (title, load) in NETWORKS.items():
-        found = _load(title, key, getattr(options, key), load, device)
-        if isinstance(found, str):
-            reasons[key] = found
-        else:
-            suite.networks[key] = found
-    for metric in classes:
+    for key, load in NETWORKS.items():
+        place = getattr(options, key)
+        if place is None:
+            reasons[key] = f"no {key.upper()} model was named (metrics.{key})"
+            continue
+        try:
+            suite.networks[key] = load(place, device)
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reasons[key] = f"{key.upper()} model '{place}' could not be loaded: {first_line}"
+    for metric in [*METRICS.values(), *own]:
         if metric.network in reasons:
             suite.absent[metric.name] = reasons[metric.network]
         else:
             suite.metrics.append(metric(suite.networks[metric.network]) if metric.network else metric())
     return suite
-
-
-def _load(
-    title: str, key: str, name: str | None, load: Callable[..., Any], device: str | torch.device
-) -> Any:
-    """The network, or the reason why it is absent."""
-    if name is None:
-        return f"no {title} model was named (metrics.{key})"
-    try:
-        return load(name, device)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"{title} model '{name}' could not be loaded: {first_line}"
