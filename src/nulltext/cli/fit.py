@@ -54,6 +54,7 @@ HELP = {
     "device": "cpu, cuda, cuda:1, mps or auto; sets the Trainer's accelerator and devices.",
     "precision": "32-true, bf16-mixed or 16-mixed; sets the Trainer's.",
     "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
+    "print_config": "Prints all settings as YAML, and ends.",
     "seed_everything": "Seed of all random numbers; the methods of the program draw none.",
     "ckpt_path": "Resumes a stopped run: its checkpoint, its folder, or last.",
 }

@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from nulltext.cli.options import combine, pick
 from nulltext.cli.parser import read_options
 from nulltext.cli.words import Listed, find_value, gather
+from nulltext.errors import UserError
 from nulltext.evaluation import (
     COMPARED,
     Benchmark,
@@ -28,7 +29,6 @@ from nulltext.evaluation import (
     write_figures,
     write_results,
 )
-from nulltext.inversion import NullText
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models.loading import LoadingOptions
 
@@ -58,7 +58,7 @@ class Shared:
         size: The same as --data.size.
         optimizer: The inner optimiser: adam as in the paper, normalised_gradient, or a class of torch.optim; by default
             as in fit.
-        learning_rate: Length of its steps; by default 0.01 for adam, as in the paper, 0.002 for normalised_gradient.
+        learning_rate: Of adam, by default 0.01 as in the paper, or of normalised_gradient, 0.002.
     """
 
     precision: str | int | None = None
@@ -97,9 +97,11 @@ def settings_of(options: Any) -> Settings:
     """The settings that the options mean."""
     model = options.model
     shared = {f.name: getattr(model, f.name) for f in fields(model) if getattr(model, f.name) is not None}
-    named: Any = OPTIMIZERS.get(model.optimizer, (model.optimizer or NullText.optimizer, None))
-    optimizer, rate = named[0], model.learning_rate or named[1]
-    shared["optimizer"] = optimizer if rate is None else partial(optimizer, lr=rate)
+    if model.optimizer in OPTIMIZERS:
+        optimizer, rate = OPTIMIZERS[model.optimizer]
+        shared["optimizer"] = partial(optimizer, lr=model.learning_rate or rate)
+    elif model.learning_rate is not None:
+        raise UserError(f"--model.learning_rate belongs to one of --model.optimizer {', '.join(OPTIMIZERS)}")
     settings = pick(Settings, replace(options, methods=build_methods(options.methods, shared)))
     return replace(
         settings,
