@@ -122,7 +122,7 @@ def test_each_method_has_its_own_options_and_a_config_may_have_those_of_others(s
         (["--device=abacus"], "abacus"),
         (["--precision=half"], "32-true, bf16-mixed, 16-mixed"),
         (["--batch_size=0"], "batch_size"),
-        (["--model.learning_rate=0.1"], "--model.optimizer adam, normalised_gradient"),
+        (["--model.learning_rate=0.1"], "--model.optimizer normalised_gradient, adam"),
         (["--config=nothing"], "nothing"),
     ],
 )
