@@ -1,8 +1,7 @@
 """What a person looks at: reports, strips, grids, heat maps, box plots. matplotlib loads at the first of them."""
 
-from nulltext.plots.grids import box_plot, grid, strip
 from nulltext.plots.heat import difference_map, heat_colours, heat_map, heat_over, side_by_side
-from nulltext.plots.report import report
+from nulltext.plots.report import box_plot, grid, report, strip
 
 __all__ = [
     "box_plot",

@@ -8,13 +8,6 @@ from itertools import groupby
 from typing import Any
 
 BASE = "DejaVu Sans"  # travels with matplotlib: Latin with its accents, Greek, Cyrillic, dashes, arrows
-_UNSEEN = (
-    "Mn",
-    "Me",
-    "Cf",
-    "Cc",
-    "Sk",
-)  # joiners, variation selectors, skin tones: nothing is lost without them
 _SYMBOL_FONTS = ("STIX", "cm", "Last Resort")  # of matplotlib, for formulas
 
 
@@ -42,11 +35,7 @@ def family_of(character: str) -> str | None:
             if font.get_char_index(ord(character)):
                 font.load_char(ord(character))
                 return family
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ):  # a face of bitmaps, such as coloured emoji, cannot be drawn
+        except (OSError, RuntimeError, ValueError):  # a face of bitmaps, such as coloured emoji
             continue
     return None
 
@@ -58,14 +47,16 @@ def drawable(text: str) -> str:
     An accent falls back to its letter, a symbol to its Unicode name such as [sheep], letters of another script to
     their number, such as [3 CJK letters].
     """
-    runs = groupby(" ".join(text.split()), key=_replacement)
-    return "".join(_written(script, list(run)) for script, run in runs)
-
-
-def _written(script: str | None, run: list[str]) -> str:
-    if script is None:
-        return "".join(run)
-    return f"[{len(run)} {script} letter{'s' * (len(run) > 1)}]" if script.isupper() else script * len(run)
+    written = ""
+    for other, run in groupby(" ".join(text.split()), key=_replacement):
+        letters = "".join(run)
+        if other is None:
+            written += letters
+        elif other.isupper():
+            written += f"[{len(letters)} {other} letter{'s' * (len(letters) > 1)}]"
+        else:
+            written += other * len(letters)
+    return written
 
 
 def _replacement(character: str) -> str | None:
@@ -84,9 +75,9 @@ def _replacement(character: str) -> str | None:
     return f"[{name.lower()}]" if kind.startswith("S") else name.split()[0].upper()
 
 
-def font(text: str, size: float, weight: str = "normal") -> Any:
+def font(text: str, size: float) -> Any:
     """Font properties for a drawable text, ``size`` in points."""
     from matplotlib.font_manager import FontProperties
 
     needed = dict.fromkeys([BASE, *filter(None, map(family_of, text))])
-    return FontProperties(family=list(needed), size=size, weight=weight)
+    return FontProperties(family=list(needed), size=size)

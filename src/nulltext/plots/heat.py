@@ -31,14 +31,7 @@ def difference_map(pixels: Tensor, reference: Tensor) -> Image.Image:
 
 
 def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures and below them their differences to the first.
-
-    Args:
-        pictures: n of (3, H, W) in [-1, 1].
-
-    Returns:
-        (3, 2 H, n W) in [0, 1].
-    """
+    """Pictures (3, H, W) in [-1, 1], below them their differences to the first: (3, 2 H, n W) in [0, 1]."""
     upper = torch.cat([to_unit(pixels.float().cpu()) for pixels in pictures], dim=2)
     heats = [np.asarray(difference_map(pixels, pictures[0])) for pixels in pictures]
     lower = torch.from_numpy(np.concatenate(heats, axis=1)).permute(2, 0, 1) / 255
@@ -46,23 +39,14 @@ def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
 
 
 def heat_over(pixels: Tensor, attention: Tensor) -> Image.Image:
-    """Where a word is attended to, as heat over a faint picture.
-
-    Args:
-        pixels: The picture (3, H, W) in [-1, 1].
-        attention: The word's map (h, w); drawn from its lowest to its highest value.
-    """
+    """A word's attention (h, w), from its lowest to its highest value, as heat over a faint (3, H, W) in [-1, 1]."""
     span = (attention - attention.min()) / (attention.max() - attention.min()).clamp(min=1e-12)
     fine = F.interpolate(span.float().cpu()[None, None], size=pixels.shape[-2:], mode="bicubic")[0, 0]
     return Image.blend(to_image(pixels), Image.fromarray(heat_colours(fine.numpy())), 0.6)
 
 
 def heat_map(losses: Sequence[Tensor]) -> Image.Image:
-    """The loss of every inner step: a row for each inner step, a column for each timestep, logarithmic.
-
-    Args:
-        losses: For each timestep the losses (n,) of its inner steps; n may differ.
-    """
+    """The loss of every inner step, logarithmic: a row for each, a column for each timestep, whose (n,) may differ."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
@@ -78,8 +62,7 @@ def heat_map(losses: Sequence[Tensor]) -> Image.Image:
     shown = np.ma.masked_where(~(values > 0), values)
     norm = LogNorm(low, max(high, low * 1.01))
     drawn = axes.imshow(shown, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(integer=True)
     axes.set_xlabel("timestep, 0 the noisiest", fontsize=points(SMALL), color=INK)
     axes.set_ylabel("inner step", fontsize=points(SMALL), color=INK)
     bar = sheet.figure.colorbar(drawn, cax=sheet.axes(6 * GAP + 720, 3 * GAP, 20, 280))

@@ -14,26 +14,19 @@ from nulltext.plots.fonts import drawable, font
 TILE = 384  # pixels of a picture's longer side
 GAP = 16
 SMALL, NORMAL, LARGE = 18, 22, 26  # heights of text in pixels
-INK, PALE, PAPER, ACCENT, SECOND = "#1a1a1a", "#6a6a6a", "#ffffff", "#b2182b", "#2166ac"
+INK, PALE = "#1a1a1a", "#6a6a6a"
 DPI = 100
 LINE = 1.35  # from one line to the next, in heights of text
 
 
 class Sheet:
-    """A page of pictures, text and axes.
-
-    Args:
-        width: In pixels.
-        height: In pixels.
-    """
+    """A page of pictures, text and axes, its width and height in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         self.width, self.height = width, height
-        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
-        self.canvas = FigureCanvasAgg(self.figure)
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
     def picture(self, picture: Image.Image, left: int, top: int) -> None:
         """Draws a picture, pixel for pixel."""
@@ -77,8 +70,11 @@ class Sheet:
 
 def render(figure: Any) -> Image.Image:
     """A figure as a picture."""
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def points(pixels: float) -> float:
@@ -98,32 +94,28 @@ def enlarge(picture: Image.Image, side: int = TILE) -> Image.Image:
 
 def wrap(text: str, size: int, width: float, lines: int = 3) -> list[str]:
     """A text in lines of at most that many pixels; the last of too many ends in an ellipsis."""
-    done, rest = [""], drawable(text).split(" ")
-    while rest:
-        word = rest.pop(0)
+
+    def fits(line: str) -> bool:
+        return text_width(line, size) <= width
+
+    done = [""]
+    for word in drawable(text).split(" "):
         longer = f"{done[-1]} {word}".strip()
-        if text_width(longer, size) <= width:
+        if fits(longer):
             done[-1] = longer
-        elif done[-1]:
+            continue
+        if done[-1]:
             done.append("")
-            rest.insert(0, word)
-        else:  # a word longer than the line, or a language without spaces
-            end = next(n for n in range(len(word), 0, -1) if n == 1 or text_width(word[:n], size) <= width)
-            done[-1] = word[:end]
-            rest.insert(0, word[end:]) if end < len(word) else None
+        for letter in word:  # a word longer than the line is broken, as in a language without spaces
+            if done[-1] and not fits(done[-1] + letter):
+                done.append("")
+            done[-1] += letter
         if len(done) > lines:
             last = done[lines - 1]
-            while last and text_width(last + "…", size) > width:
+            while last and not fits(last + "…"):
                 last = last[:-1]
             return [*done[: lines - 1], last.rstrip() + "…"]
     return done
-
-
-@lru_cache(maxsize=4096)
-def text_width(text: str, size: int) -> float:
-    """The width of a drawable line in pixels."""
-    width, _, _ = _renderer().get_text_width_height_descent(text, font(text, points(size)), ismath=False)
-    return width
 
 
 @lru_cache(maxsize=1)
@@ -131,6 +123,12 @@ def _renderer() -> Any:
     from matplotlib.backends.backend_agg import RendererAgg
 
     return RendererAgg(1, 1, DPI)
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: int) -> float:
+    """The width of a drawable line in pixels."""
+    return _renderer().get_text_width_height_descent(text, font(text, points(size)), ismath=False)[0]
 
 
 def height_of(lines: Sequence[str], size: int) -> int:
