@@ -10,6 +10,7 @@ from PIL import Image
 from quick_inversion import LONGER, SOURCE, SWAP, quick_inversion
 
 from nulltext.editing import Edit, edit, visibility
+from nulltext.editing.compositing import changed_share
 from nulltext.editing.tokens import tokenize
 from nulltext.errors import UserError
 from nulltext.inversion import NullText, find_method
@@ -306,3 +307,13 @@ def test_an_edit_that_shows_nothing_at_any_scale_is_left_as_it_was(sd, monkeypat
     with pytest.warns(UserWarning, match="changes next to nothing: try other words"):
         (left,) = edit(model, inversion, wanted).results
     assert torch.equal(left.picture, expected.picture) and left.edit == expected.edit
+
+
+def test_the_default_inversion_lets_the_whole_background_go():
+    """A plain pivot's noise keeps the coarse colours of the picture, and no edit could leave them."""
+    model = DiffusionModel.from_pretrained("farmyard")
+    inversion = invert(model, Path(__file__).parents[2] / "sheep.jpg")
+    assert 0.85 < inversion.noise.std() < 1.1
+    edited = edit(model, inversion, "a photo of a white sheep on a sandy beach next to a barn")
+    (result,) = edited.results
+    assert changed_share(result.picture, edited.reconstruction.cpu(), result.mask) > 0.2

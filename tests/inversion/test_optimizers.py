@@ -15,7 +15,7 @@ def _losses(rows: slice, steps: int, scale: float = 1.0, lr: float = 0.1) -> tor
     """The loss (B,) at each of so many steps of least squares || A x - b ||^2."""
     a, b = A[rows], B[rows]
     x = torch.zeros(len(a), 12, requires_grad=True)
-    optimizer = ConjugateAdam([x], lr=lr)
+    optimizer = ConjugateAdam([x], first_lr=lr)
     seen = []
     for _ in range(steps):
         residual = scale * (torch.einsum("brc,bc->br", a, x) - b)

@@ -48,7 +48,8 @@ class NullText(InversionMethod):
     """
 
     steps: int = 15
-    fixed_point_iterations: int = 0
+    fixed_point_iterations: int = 1
+    pivot_tolerance: float = 0.0
     inner_steps: int = 6
     last_factor: int = 2
     start: float = 0.0

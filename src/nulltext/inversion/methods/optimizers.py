@@ -41,7 +41,7 @@ class ConjugateAdam(Optimizer):
     For a least-squares loss, the mean square of a residual r(x). One step:
 
         v <- beta v + (1 - beta) (g / |g|)^2     Adam's second moment, of the gradient's direction
-        d  = -g / (sqrt(v) + eps rms(v))         Adam's direction
+        d  = -g / (sqrt(v) + floor rms(v))       Adam's direction
         p  = d - <d, y> / <q, q> p'              conjugate to the last direction p'; g changes by y along it, r by q
         x <- x + lr p / rms(p)                   lr: the length that was best for the last step
 
@@ -51,9 +51,10 @@ class ConjugateAdam(Optimizer):
 
     Args:
         params: Parameters (B, ...), or groups of them.
-        lr: Root mean square of the first step's entries; from then on each row measures its own.
+        first_lr: Root mean square of the first step's entries; from then on each row measures its own. The names of
+            these arguments are not Adam's, so that another optimiser on the command line inherits none of them.
         beta: Memory of the second moment.
-        eps: Added to its root, relative to its root mean square.
+        floor: Added to its root, relative to its root mean square.
         trust: A measured length is at most this many times the one before, and at least that fraction of it.
     """
 
@@ -61,9 +62,14 @@ class ConjugateAdam(Optimizer):
     """What of its state the next timestep's optimiser starts with."""
 
     def __init__(
-        self, params: Iterable[Any], lr: float = 0.1, beta: float = 0.9, eps: float = 1e-2, trust: float = 4.0
+        self,
+        params: Iterable[Any],
+        first_lr: float = 0.1,
+        beta: float = 0.9,
+        floor: float = 1e-2,
+        trust: float = 4.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "beta": beta, "eps": eps, "trust": trust})
+        super().__init__(params, {"lr": first_lr, "beta": beta, "floor": floor, "trust": trust})
 
     @torch.no_grad()
     def observe(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -96,7 +102,7 @@ class ConjugateAdam(Optimizer):
         square = _unit(g).square() / g[0].numel()
         state["v"] = torch.lerp(square, state["v"], group["beta"]) if "v" in state else square
         rms = state["v"].mean(dim=tuple(range(1, g.ndim)), keepdim=True).sqrt()
-        direction = -g / (state["v"].sqrt() + group["eps"] * rms).clamp(min=TINY)
+        direction = -g / (state["v"].sqrt() + group["floor"] * rms).clamp(min=TINY)
         if "direction" in state:
             last = state["direction"]
             x.add_(_rows(state["length"] - state["taken"], x) * last)
