@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from nulltext.data import Frame, read_picture
+from nulltext.data.frame import Frame
+from nulltext.data.picture import read_picture
 
 EXIF_DESCRIPTION, EXIF_ORIENTATION = 0x010E, 0x0112
 

@@ -11,8 +11,9 @@ from drawn import gradient, read, saved
 from PIL import Image
 
 import nulltext.data.decode as decoding
-from nulltext.data import find_pictures, read_picture
 from nulltext.data.decode import decode, jpeg_scans, open_bounded
+from nulltext.data.find import find_pictures
+from nulltext.data.picture import read_picture
 from nulltext.errors import UserError
 
 CASES = Path(__file__).parent / "cases"

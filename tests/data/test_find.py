@@ -5,7 +5,8 @@ import json
 import pytest
 from drawn import gradient, saved
 
-from nulltext.data import Row, find_pictures, read_metadata
+from nulltext.data.find import find_pictures
+from nulltext.data.metadata import Row, read_metadata
 from nulltext.errors import UserError
 
 

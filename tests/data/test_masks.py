@@ -9,7 +9,8 @@ import torch
 from drawn import exif, gradient, read, saved
 from PIL import Image
 
-from nulltext.data import Frame, Placement, read_mask
+from nulltext.data.frame import Frame, Placement
+from nulltext.data.masks import read_mask
 from nulltext.errors import UserError
 from nulltext.pixels import to_unit
 

@@ -6,7 +6,8 @@ import torch
 from drawn import exif, gradient, read, saved
 from PIL import Image
 
-from nulltext.data import Frame, parse_size, picture_from
+from nulltext.data.frame import Frame, parse_size
+from nulltext.data.picture import picture_from
 from nulltext.errors import UserError
 from nulltext.pixels import from_image, to_image
 

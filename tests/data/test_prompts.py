@@ -7,8 +7,8 @@ import pytest
 from drawn import exif, gradient, read, saved
 from PIL import Image, PngImagePlugin
 
-from nulltext.data import Row, find_prompt, weights_note
-from nulltext.data.prompts import plain_words
+from nulltext.data.metadata import Row
+from nulltext.data.prompts import find_prompt, plain_words, weights_note
 from nulltext.data.prompts.stamps import is_stamp
 from nulltext.errors import UserError
 from nulltext.pixels import save_png

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from drawn import gradient, read, saved
 
-from nulltext.data import find_pictures, read_metadata, read_picture, unique_names
+from nulltext.data.find import find_pictures, unique_names
+from nulltext.data.metadata import read_metadata
+from nulltext.data.picture import read_picture
 from nulltext.data.text import decode_text, on_disk, one_line, undeclared_text
 from nulltext.errors import UserError
 

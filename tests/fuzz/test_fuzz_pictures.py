@@ -15,9 +15,12 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from nulltext.data import Frame, Placement, Row, read_mask, read_metadata, read_picture
 from nulltext.data.colour import upright
 from nulltext.data.decode import decode, open_bounded
+from nulltext.data.frame import Frame, Placement
+from nulltext.data.masks import read_mask
+from nulltext.data.metadata import Row, read_metadata
+from nulltext.data.picture import read_picture
 from nulltext.data.prompts import plain_words, weights_note
 from nulltext.data.prompts.embedded import described
 from nulltext.data.prompts.stamps import is_stamp

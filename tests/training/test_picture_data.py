@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nulltext.data import Frame
+from nulltext.data.frame import Frame
 from nulltext.errors import UserError
 from nulltext.training.datamodule import PictureData
 from nulltext.training.groups import group_by_size

@@ -10,37 +10,24 @@ from PIL import Image
 from nulltext.data.decode import MIN_SIDE
 from nulltext.errors import UserError
 
-SHRUNK = 10.0
-"""Pixels of the photo on each side of one of the model's, above which a note says that small things vanish."""
+SHRUNK = 10.0  # to one on each side, above which a note says that small things vanish
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a photo's pixels map to the model's: turn upright, cut the box, resize.
+    """How a photo's pixels map to the model's: turn upright, cut the box, resize."""
 
-    Args:
-        original: (H, W) of the photo, upright.
-        orientation: The EXIF turn from the file to upright, 1 to 8.
-        box: Left, top, right, bottom of the piece, in upright pixels.
-        size: (H, W) of the piece in the model's pixels.
-    """
-
-    original: tuple[int, int]
-    orientation: int
-    box: tuple[float, float, float, float]
-    size: tuple[int, int]
+    original: tuple[int, int]  # (H, W) of the photo, upright
+    orientation: int  # the EXIF turn from the file to upright, 1 to 8
+    box: tuple[float, float, float, float]  # left, top, right, bottom of the piece, in upright pixels
+    size: tuple[int, int]  # (H, W) of the piece in the model's pixels
 
     def apply(self, image: Image.Image, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
         """The piece of an upright image, at the model's size; a scaled copy of the photo is cut alike."""
         across, down = image.width / self.original[1], image.height / self.original[0]
         left, top, right, bottom = self.box
-        box = (
-            left * across,
-            top * down,
-            min(right * across, image.width),
-            min(bottom * down, image.height),
-        )
-        return image.resize((self.size[1], self.size[0]), resample, box=box)
+        right, bottom = min(right * across, image.width), min(bottom * down, image.height)
+        return image.resize(self.size[::-1], resample, box=(left * across, top * down, right, bottom))
 
     def note(self) -> str | None:
         """What to say where the photo shrinks so much that small things vanish."""
@@ -60,15 +47,10 @@ class Placement:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "Placement":
-        """The inverse of ``to_dict``.
-
-        Raises:
-            UserError: Something is missing or no number.
-        """
+        """The inverse of ``to_dict``; a UserError where something is missing or no number."""
         try:
-            rows, columns = (int(n) for n in given["original"])
-            left, top, right, bottom = (float(n) for n in given["box"])
-            height, width = (int(n) for n in given["size"])
+            (rows, columns), (height, width) = (map(int, given[key]) for key in ("original", "size"))
+            left, top, right, bottom = map(float, given["box"])
             turn = int(given["orientation"])
             inside = 0 <= left < right <= columns and 0 <= top < bottom <= rows
             if not (inside and min(height, width) > 0 and 1 <= turn <= 8):
@@ -87,10 +69,12 @@ class Frame:
     Args:
         crop: ``center`` cuts the largest piece of the target's shape from the middle; ``none`` uses the
             whole picture; ``left,top,right,bottom`` cuts that box, in pixels after EXIF rotation.
-        size: Side in pixels, or ``(height, width)``. With a side, ``center`` gives a square; ``none`` and a
-            box keep their shape, at about side x side pixels in all. With both numbers, the piece is resized
-            to exactly those.
+        size: ``(height, width)``, or a side: ``center`` gives a square of it; ``none`` and a box keep their
+            shape, at about side x side pixels in all.
         multiple: Each side of the result is a multiple of it: the VAE's factor.
+
+    Raises:
+        UserError: The crop rule is none of the three, or the size is no multiple.
     """
 
     crop: str = "center"
@@ -98,30 +82,19 @@ class Frame:
     multiple: int = 8
 
     def __post_init__(self) -> None:
-        """Refuses what cannot work for any picture.
-
-        Raises:
-            UserError: The crop rule is none of the three, or the size is no multiple.
-        """
         parse_crop(self.crop)
         for side in (self.size,) if isinstance(self.size, int) else self.size:
             if side < MIN_SIDE or side % self.multiple:
-                near = max(
-                    round(side / self.multiple) * self.multiple, -(-MIN_SIDE // self.multiple) * self.multiple
-                )
+                smallest = -(-MIN_SIDE // self.multiple)
+                near = max(round(side / self.multiple), smallest) * self.multiple
                 raise UserError(
                     f"size {side} does not suit the model, whose latents stand for {self.multiple} x "
                     f"{self.multiple} pixels each; the nearest that does is --data.size {near}"
                 )
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The piece to take of a picture of that size: left, top, right, bottom in pixels.
-
-        Raises:
-            UserError: The box lies outside the picture or is smaller than 16 pixels on a side.
-        """
-        box = parse_crop(self.crop)
-        if box is not None:
+        """The piece to take of a picture of that size: left, top, right, bottom in pixels."""
+        if box := parse_crop(self.crop):
             left, top, right, bottom = box
             if right > width or bottom > height:
                 raise UserError(
@@ -141,7 +114,7 @@ class Frame:
         """The (height, width) of the result for a picture of that size.
 
         Raises:
-            UserError: As ``box``; or the picture is so narrow that its short side would vanish.
+            UserError: The box lies outside the picture, or its short side would vanish.
         """
         left, top, right, bottom = self.box(width, height)
         if not isinstance(self.size, int):
@@ -158,28 +131,19 @@ class Frame:
         return rows * self.multiple, columns * self.multiple
 
     def place(self, width: int, height: int, orientation: int = 1) -> Placement:
-        """Where the pixels of an upright picture of that size go.
-
-        Raises:
-            UserError: As ``target``.
-        """
+        """Where the pixels of an upright picture of that size go; errors as of ``target``."""
         return Placement((height, width), orientation, self.box(width, height), self.target(width, height))
 
 
 def parse_crop(crop: str) -> tuple[int, int, int, int] | None:
-    """The box of a crop rule, or None for ``center`` and ``none``.
-
-    Raises:
-        UserError: It is none of the three.
-    """
+    """The box of a crop rule, or None for ``center`` and ``none``; a UserError where it is none of the three."""
     if crop in ("center", "none"):
         return None
-    numbers = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", crop)
-    if numbers is None:
+    if not re.fullmatch(r"\s*\d{1,6}\s*(,\s*\d{1,6}\s*){3}", crop):
         raise UserError(
             f"crop {crop!r} is no rule; use center, none, or left,top,right,bottom such as 0,0,512,512"
         )
-    left, top, right, bottom = (int(n) for n in numbers.groups())
+    left, top, right, bottom = map(int, crop.split(","))
     if right - left < MIN_SIDE or bottom - top < MIN_SIDE:
         raise UserError(
             f"crop {crop} holds no picture: right must be at least left + {MIN_SIDE}, "
@@ -189,11 +153,7 @@ def parse_crop(crop: str) -> tuple[int, int, int, int] | None:
 
 
 def parse_size(size: int | str | Sequence[int] | None) -> int | tuple[int, int] | None:
-    """A size as people write it: ``512``; ``32,48`` or ``[32, 48]`` (height, width); ``48x32`` (width x height).
-
-    Raises:
-        UserError: It is none of these.
-    """
+    """A size as people write it: ``512``; ``32,48`` or ``[32, 48]`` (height, width); ``48x32`` (width x height)."""
     if size is None or (isinstance(size, int) and not isinstance(size, bool)):
         return size
     text = ",".join(map(str, size)) if isinstance(size, Sequence) and not isinstance(size, str) else str(size)

@@ -7,21 +7,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nulltext.data.colour import fractions, split_alpha, turned
+from nulltext.data.colour import fractions, orientation, split_alpha, turned
 from nulltext.data.decode import decode, naming
 from nulltext.data.frame import Placement
 from nulltext.errors import UserError
 
-NEARLY = 8 / 255
-"""What JPEG leaves of black and of white: so close to an end counts as the end."""
-
+NEARLY = 8 / 255  # what JPEG leaves of black and of white: so close to an end counts as the end
 PAINT = "paint white where the edit may act, black elsewhere"
-TURNS = {  # EXIF orientation -> what brings the file's pixels upright
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def read_mask(source: Path | str | bytes, placement: Placement | None, size: tuple[int, int]) -> Tensor:
@@ -31,13 +23,8 @@ def read_mask(source: Path | str | bytes, placement: Placement | None, size: tup
     piece that the model sees. Transparent counts as black. Where there is black and one other value, as in labels of
     0 and 1, that one is white.
 
-    Args:
-        source: The file, or the bytes of one.
-        placement: How the photo's pixels map to the model's; None where that is not known.
-        size: (H, W) of the picture in the model's pixels.
-
     Returns:
-        (H, W) fp32 in [0, 1].
+        fp32 in [0, 1] of ``size``, which is (H, W) in the model's pixels.
 
     Raises:
         UserError: It cannot be read, has no white, is a photograph, or has the shape of neither.
@@ -48,22 +35,17 @@ def read_mask(source: Path | str | bytes, placement: Placement | None, size: tup
     except UserError as error:
         raise UserError(f"cannot read {what}: {error}; give a picture and {PAINT}") from error
     with naming(what):
-        return place_mask(mask_values(image), placement, size)
+        return _place(_whiteness(turned(image, orientation(image))), placement, size)
 
 
-def mask_values(image: Image.Image) -> Image.Image:
-    """How white each pixel of a mask is, in its own size, upright: mode F in [0, 1].
-
-    Raises:
-        UserError: It has no white, or is a photograph.
-    """
-    image, alpha = split_alpha(turned(image))
-    if image.mode.startswith(("I", "F")) or image.mode == "1":
-        values = fractions(image)
-    else:
+def _whiteness(image: Image.Image) -> Image.Image:
+    """How white each pixel of an upright mask is: mode F in [0, 1]."""
+    image, alpha = split_alpha(image)
+    if not image.mode.startswith(("I", "F")) and image.mode != "1":
         if _is_photograph(image):
             raise UserError(f"is a photograph rather than a mask; {PAINT}")
-        values = fractions(image.convert("L"))
+        image = image.convert("L")
+    values = fractions(image)
     if alpha is not None:
         values *= fractions(alpha)
     top = float(values.max(initial=0.0))
@@ -79,29 +61,25 @@ def mask_values(image: Image.Image) -> Image.Image:
     return Image.fromarray(values)
 
 
-def place_mask(mask: Image.Image, placement: Placement | None, size: tuple[int, int]) -> Tensor:
-    """A mask in the photo's coordinates or the model's as (H, W) in [0, 1] over the model's pixels.
+def _is_photograph(image: Image.Image) -> bool:
+    """Whether many pixels have many colours: the wrong file was given."""
+    small = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST), dtype=int)
+    coloured = small[small.max(-1) - small.min(-1) > 24] // 16
+    return len(coloured) > 0.25 * 64 * 64 and len(np.unique(coloured, axis=0)) > 48
 
-    Raises:
-        UserError: It has the shape of neither, or no white is left in the piece that the model sees.
-    """
+
+def _place(mask: Image.Image, placement: Placement | None, size: tuple[int, int]) -> Tensor:
+    """A mask in the photo's coordinates or the model's as (H, W) in [0, 1] over the model's pixels."""
+    photo = "how its photo was cut is not known"
+    if placement:
+        for copy in (mask, turned(mask, placement.orientation)):  # the second: as the camera stored it
+            if _alike(copy, placement.original):
+                return _placed(copy, placement, "its white lies outside the piece that was cut out")
+        photo = f"the photo {placement.original[1]} x {placement.original[0]}"
     height, width = size
-    if placement is not None:
-        if _alike(mask, placement.original[::-1]):
-            placed = placement.apply(mask, _resampling(mask, placement))
-            return _not_empty(placed, "its white lies outside the piece that was cut out")
-        if placement.orientation in TURNS and _alike(mask, placement.original):  # as the camera stored it
-            return place_mask(mask.transpose(TURNS[placement.orientation]), placement, size)
-    if _alike(mask, (width, height)):
-        down = mask.width >= width
-        return _not_empty(
-            mask.resize((width, height), Image.Resampling.BOX if down else Image.Resampling.BILINEAR), ""
-        )
-    photo = (
-        "how its photo was cut is not known"
-        if placement is None
-        else f"the photo {placement.original[1]} x {placement.original[0]}"
-    )
+    if _alike(mask, size):
+        whole = Placement(size, 1, (0, 0, width, height), size)
+        return _placed(mask, whole, "is too thin to be seen")
     raise UserError(
         f"is {mask.width} x {mask.height}, the picture {width} x {height}, {photo}; paint it over one of them, "
         f"so that it has that shape"
@@ -109,32 +87,17 @@ def place_mask(mask: Image.Image, placement: Placement | None, size: tuple[int, 
 
 
 def _alike(mask: Image.Image, size: tuple[int, int]) -> bool:
-    """Whether a mask is a copy of (width, height) at any scale, rounding aside."""
-    return abs(mask.width * size[1] - mask.height * size[0]) <= max(
-        *mask.size, *size, 0.01 * mask.width * size[1]
-    )
+    """Whether a mask is a copy of (height, width) at any scale, rounding aside."""
+    across, down = mask.width * size[0], mask.height * size[1]
+    return abs(across - down) <= max(*mask.size, *size, 0.01 * across)
 
 
-def _resampling(mask: Image.Image, placement: Placement) -> Image.Resampling:
+def _placed(mask: Image.Image, placement: Placement, why_empty: str) -> Tensor:
     """Shrinking takes the mean of the pixels; growing draws lines between them."""
     left, _, right, _ = placement.box
     shrinks = (right - left) * mask.width / placement.original[1] >= placement.size[1]
-    return Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-
-
-def _not_empty(mask: Image.Image, why: str) -> Tensor:
-    values = torch.from_numpy(np.array(mask, dtype=np.float32)).clamp(0, 1)
-    if not bool((values > 0).any()):
-        raise UserError(
-            f"{why or 'is too thin to be seen'}; paint white inside the picture, or cut another piece"
-        )
+    way = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    values = torch.from_numpy(np.array(placement.apply(mask, way), dtype=np.float32)).clamp(0, 1)
+    if not bool(values.any()):
+        raise UserError(f"{why_empty}; paint white inside the picture, or cut another piece")
     return values
-
-
-def _is_photograph(image: Image.Image) -> bool:
-    """Whether many pixels have many colours: the wrong file was given."""
-    small = np.asarray(
-        image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST), dtype=int
-    )  # (64, 64, 3)
-    coloured = small[small.max(-1) - small.min(-1) > 24] // 16
-    return len(coloured) > 0.25 * 64 * 64 and len(np.unique(coloured, axis=0)) > 48

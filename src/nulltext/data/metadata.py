@@ -14,8 +14,8 @@ from typing import Any
 from nulltext.data.text import decode_text, on_disk
 from nulltext.errors import UserError
 
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 METADATA_SUFFIXES = (".jsonl", ".csv", ".tsv")
+METADATA_NAMES = tuple(f"metadata{suffix}" for suffix in METADATA_SUFFIXES)
 MAX_METADATA_BYTES = 256 * 1024 * 1024
 
 
@@ -26,14 +26,11 @@ class Row:
     path: Path | None = None
     prompt: str | None = None
     target_prompt: str | None = None
-    blend_word: str | None = None
-    """The word of the edit, or two: source and target."""
+    blend_word: str | None = None  # the word of the edit, or two: source and target
     mask_path: Path | None = None
-    target_path: Path | None = None
-    """The picture as it would be if the target prompt were true."""
+    target_path: Path | None = None  # the picture as it would be if the target prompt were true
     edit_type: str | None = None
-    place: str = field(default="", compare=False)
-    """File and line, such as ``metadata.jsonl:3``."""
+    place: str = field(default="", compare=False)  # file and line, such as ``metadata.jsonl:3``
 
 
 def read_metadata(path: Path) -> tuple[list[Row], list[tuple[str, str]]]:
@@ -66,7 +63,7 @@ def read_metadata(path: Path) -> tuple[list[Row], list[tuple[str, str]]]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, Any]]:
-    """(line number, record); a line that is no JSON is told apart by ``_row``."""
+    """(line number, record); None for a line that is no JSON."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -82,11 +79,11 @@ def _table(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     text = text[said.end() :] if said else text.lstrip()
     header = text.split("\n", 1)[0]
     columns: dict[str, list[str]] = {}
-    for sign in (said[1],) if said else ",;\t":
+    for sign in said[1] if said else ",;\t":
         with suppress(csv.Error, ValueError):  # a field beyond csv's limit; a quote that parts columns
             columns[sign] = [_plain(name) for name in next(csv.reader([header], delimiter=sign), [])]
-    sign = next((sign for sign, names in columns.items() if "file_name" in names), None)
-    if sign is None:
+    sign = next((sign for sign, names in columns.items() if "file_name" in names), "")
+    if not sign:
         names = max((", ".join(names) for names in columns.values()), key=len, default="")[:100]
         raise UserError(
             f"{path} has no column file_name; its first line must name the columns, and names {names!r}"
@@ -129,7 +126,7 @@ def _text(record: dict[str, Any], key: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise UserError(f"{key} must be text, not {type(value).__name__}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if re.search("[\ud800-\udfff]", value):
         raise UserError(f"{key} {value[:60]!a} holds half a character; write the whole one")
     return value
 

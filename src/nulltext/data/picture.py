@@ -24,28 +24,17 @@ from nulltext.pixels import from_image
 class Picture:
     """A picture, its words, and where both came from."""
 
-    pixels: Tensor
-    """(3, H, W) fp32 in [-1, 1], RGB."""
-    prompt: str
-    """What the picture shows; may be empty."""
-    name: str
-    """Names the folder of its results; unique among the pictures of a run."""
-    path: Path | None = None
-    """The file it was read from."""
-    sha256: str = ""
-    """Hex digest of that file's bytes, or of the pixels."""
-    crop: str = "center"
-    """The rule that cut it out: ``center``, ``none``, or ``left,top,right,bottom`` in original pixels."""
-    placement: Placement | None = None
-    """How the photo's pixels map to these."""
-    prompt_source: str = ""
-    """Where the prompt came from: ``given``, a file's name, ``its EXIF ImageDescription``, ..."""
-    target_prompt: str | None = None
-    """The edit that a metadata file asks for."""
-    blend_word: str | None = None
-    """The word or words that the edit is about."""
-    mask_path: Path | None = None
-    """A picture of where the edit may change something: white there, black elsewhere."""
+    pixels: Tensor  # (3, H, W) fp32 in [-1, 1], RGB
+    prompt: str  # what the picture shows; may be empty
+    name: str  # of the folder of its results; unique among the pictures of a run
+    path: Path | None = None  # the file it was read from
+    sha256: str = ""  # hex digest of that file's bytes, or of the pixels
+    crop: str = "center"  # the rule that cut it out, as in ``Frame``
+    placement: Placement | None = None  # how the photo's pixels map to these
+    prompt_source: str = ""  # ``given``, a file's name, ``its EXIF ImageDescription``, ...
+    target_prompt: str | None = None  # the edit that a metadata file gives
+    blend_word: str | None = None  # the word or words that the edit is about
+    mask_path: Path | None = None  # a picture of where the edit may change something: white there
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,29 +63,21 @@ def read_picture(
     max_pixels: int = MAX_PIXELS,
     caption: Callable[[Image.Image], str] | None = None,
 ) -> Picture:
-    """Reads one picture, in any mode, with its prompt.
+    """Reads one picture, in any mode, with its prompt; by default the middle square at 512.
 
-    Args:
-        path: The file.
-        frame: How it is cut and resized; by default the middle square at 512.
-        prompt: What it shows. None: its row, the text file beside it, its own description, or a caption.
-        row: The picture's row of a metadata file.
-        name: Names the results; the file's stem by default.
-        max_pixels: Bound on width x height, checked before decoding.
-        caption: Describes the pictures nothing else describes, such as a ``Captioner``.
+    Without a ``prompt`` it comes from the ``row`` of a metadata file, the text file beside the picture, its own
+    description, or from ``caption``, such as a ``Captioner``. ``name``, by default the file's stem, names the results.
 
     Raises:
         UserError: No such picture, it cannot be decoded, is too large or too small, or has no prompt.
     """
-    path = on_disk(path)
+    path, row = on_disk(path), row or Row()
     image, sha256 = decode(path, max_pixels)
     found = find_prompt(path, image, prompt, row, caption)
     with naming(path):
-        picture = _framed(image, frame or Frame(), found, sha256)
-    row = row or Row()
+        picture = _framed(image, frame or Frame(), found, name or path.stem, sha256)
     return replace(
         picture,
-        name=name or path.stem,
         path=path,
         target_prompt=row.target_prompt,
         blend_word=row.blend_word,
@@ -126,36 +107,29 @@ def picture_from(
     frame = frame or Frame()
     if isinstance(source, str | Path):
         return read_picture(source, frame, prompt=prompt, name=name)
+    name = name or "picture"
     if isinstance(source, Tensor):
         pixels = _checked(source, frame.multiple)
         found = find_prompt(None, Image.new("RGB", (1, 1)), prompt)
         height, width = pixels.shape[-2:]
         place = Frame("none", (height, width), 1).place(width, height)
         sha256 = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
-        return Picture(pixels, found.text, name or "picture", None, sha256, "none", place, found.source)
+        return Picture(pixels, found.text, name, None, sha256, "none", place, found.source)
     image = source if isinstance(source, Image.Image) else _from_array(np.asarray(source))
     if min(image.size) < MIN_SIDE:
         raise UserError(
             f"a picture of {image.width} x {image.height} pixels; at least {MIN_SIDE} on each side"
         )
     sha256 = hashlib.sha256(image.mode.encode() + image.tobytes()).hexdigest()
-    picture = _framed(image, frame, find_prompt(None, image, prompt), sha256)
-    return replace(picture, name=name or "picture")
+    return _framed(image, frame, find_prompt(None, image, prompt), name, sha256)
 
 
-def _framed(image: Image.Image, frame: Frame, prompt: Prompt, sha256: str) -> Picture:
+def _framed(image: Image.Image, frame: Frame, prompt: Prompt, name: str, sha256: str) -> Picture:
     """An image cut and resized."""
     whole = upright(image)
-    placement = frame.place(*whole.size, orientation=orientation(image))
-    return Picture(
-        pixels=from_image(placement.apply(whole)),
-        prompt=prompt.text,
-        name="",
-        sha256=sha256,
-        crop=frame.crop,
-        placement=placement,
-        prompt_source=prompt.source,
-    )
+    place = frame.place(*whole.size, orientation=orientation(image))
+    pixels = from_image(place.apply(whole))
+    return Picture(pixels, prompt.text, name, None, sha256, frame.crop, place, prompt.source)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

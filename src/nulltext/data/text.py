@@ -8,37 +8,28 @@ from pathlib import Path
 
 from nulltext.errors import UserError
 
-MAX_PROMPT_CHARACTERS = 10_000
-"""More than any tokenizer reads."""
-
-# The longer mark first: UTF-32's begins like UTF-16's.
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-WESTERN = frozenset(
+MAX_PROMPT_CHARACTERS = 10_000  # more than any tokenizer reads
+MARKS = {  # the longer mark first: UTF-32's begins like UTF-16's
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+WESTERN = frozenset(  # what Western Latin writes beyond ASCII
     "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿŒœ\u2018\u2019\u201c\u201d«»\u2013—…°·€©®¡¿"
 )
-"""What Western Latin writes beyond ASCII."""
 
 
 def decode_text(content: bytes, name: str, whole: bool = True) -> str:
-    """The text of a file: its byte order mark decides, else it is UTF-8.
+    """The text of a file called ``name``: its byte order mark decides, else it is UTF-8.
 
-    Args:
-        content: The file's bytes.
-        name: Names the file in the error.
-        whole: False where the file was cut off, perhaps inside its last character.
-
-    Raises:
-        UserError: It is in neither; guessing a code page would invent words.
+    A file that is not ``whole`` may end inside its last character. A UserError where it is in neither: guessing a code
+    page would invent words.
     """
-    mark, encoding = next((pair for pair in MARKS if content.startswith(pair[0])), (b"", "utf-8"))
+    encoding = next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), "utf-8")
     try:
-        text = codecs.getincrementaldecoder(encoding)().decode(content[len(mark) :], final=whole)
+        text = codecs.getincrementaldecoder(encoding)().decode(content, final=whole)
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
@@ -54,24 +45,18 @@ def undeclared_text(content: bytes) -> str | None:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        pass
-    try:
-        text = content.decode("cp1252")
-    except UnicodeDecodeError:
-        return None
+        text = content.decode("cp1252", errors="replace")
     foreign = [c for c in text if ord(c) > 127]
-    letters = [c for c in text if c.isalpha()]
     # Other code pages show as odd signs, or as runs of accented letters.
     if not WESTERN.issuperset(foreign) or re.search(r"[À-ÿ]{3}", text):
         return None
-    return text if 2 * sum(c.isalpha() for c in foreign) < len(letters) else None
+    return text if 2 * sum(map(str.isalpha, foreign)) < sum(map(str.isalpha, text)) else None
 
 
 def one_line(text: str) -> str:
     """White space collapsed, halves of surrogate pairs joined, cut where no tokenizer reads any more.
 
-    Raises:
-        UserError: It holds half a character, as bytes that are not UTF-8 do on the command line.
+    A UserError where it holds half a character, as bytes that are not UTF-8 do on the command line.
     """
     try:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16")
@@ -91,8 +76,8 @@ def on_disk(path: Path | str) -> Path:
     if os.path.exists(path):
         return path
     found = Path(path.anchor)
-    for part in path.parts[1:] if path.anchor else path.parts:
-        spellings = dict.fromkeys((part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))))
+    for part in path.relative_to(path.anchor).parts:
+        spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
         spelt = next((found / s for s in spellings if os.path.lexists(found / s)), None)
         if spelt is None:
             return path
