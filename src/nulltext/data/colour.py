@@ -57,9 +57,7 @@ def to_srgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     A profile that is damaged, or of another colour space than the image, is ignored, as browsers do.
     """
     if profile or image.mode == "LAB":
-        with suppress(
-            Exception
-        ):  # lcms and Pillow raise many kinds for a damaged profile; the pixels are fine
+        with suppress(Exception):  # a damaged profile raises many kinds; the pixels are fine
             return _through_profile(image, profile)
     return (image.convert("L") if image.mode == "LAB" else image).convert("RGB")
 

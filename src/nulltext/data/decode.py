@@ -155,9 +155,7 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
         if os.path.exists(path):
             raise UserError(f"{path} is no regular file")
         if os.path.islink(path):
-            raise UserError(
-                f"{path} is a link to a file that is not there; fetch that file, or drop the link"
-            )
+            raise UserError(f"{path} is a link to a file that is not there; fetch that file or drop the link")
         raise UserError(f"no such picture: {path}")
     try:
         if path.stat().st_size > 8 * max_pixels + 1_000_000:  # 16 bits, four channels, and a header

@@ -56,9 +56,7 @@ class Placement:
             if not (inside and min(height, width) > 0 and 1 <= turn <= 8):
                 raise ValueError("its box leaves the picture")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UserError(
-                f"the placement {str(given)[:80]!r} is damaged ({error}); invert again"
-            ) from error
+            raise UserError(f"placement {str(given)[:80]!r} is damaged ({error}); invert again") from error
         return cls((rows, columns), turn, (left, top, right, bottom), (height, width))
 
 
@@ -145,10 +143,8 @@ def parse_crop(crop: str) -> tuple[int, int, int, int] | None:
         )
     left, top, right, bottom = map(int, crop.split(","))
     if right - left < MIN_SIDE or bottom - top < MIN_SIDE:
-        raise UserError(
-            f"crop {crop} holds no picture: right must be at least left + {MIN_SIDE}, "
-            f"bottom at least top + {MIN_SIDE}"
-        )
+        least = f"right must be at least left + {MIN_SIDE}, bottom at least top + {MIN_SIDE}"
+        raise UserError(f"crop {crop} holds no picture: {least}")
     return left, top, right, bottom
 
 

@@ -86,7 +86,7 @@ def _table(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     if not sign:
         names = max((", ".join(names) for names in columns.values()), key=len, default="")[:100]
         raise UserError(
-            f"{path} has no column file_name; its first line must name the columns, and names {names!r}"
+            f"{path} has no column file_name; its first line names the columns, and names {names!r}"
         )
     reader = csv.DictReader(io.StringIO(text), delimiter=sign)
     try:
@@ -147,6 +147,4 @@ def _inside(folder: Path, record: dict[str, Any], key: str) -> Path | None:
         for base in (top, os.path.realpath(top)):
             if target.startswith(os.path.join(base, "")):
                 return on_disk(folder / os.path.relpath(target, base))
-    raise UserError(
-        f"{key} {name!r:.100} leaves the folder of the metadata file; only files below it are read"
-    )
+    raise UserError(f"{key} {name!r:.100} leaves the folder of the metadata file; only files below are read")

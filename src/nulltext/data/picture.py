@@ -118,7 +118,7 @@ def picture_from(
     image = source if isinstance(source, Image.Image) else _from_array(np.asarray(source))
     if min(image.size) < MIN_SIDE:
         raise UserError(
-            f"a picture of {image.width} x {image.height} pixels; at least {MIN_SIDE} on each side"
+            f"the picture has {image.width} x {image.height} pixels; give at least {MIN_SIDE} a side"
         )
     sha256 = hashlib.sha256(image.mode.encode() + image.tobytes()).hexdigest()
     return _framed(image, frame, find_prompt(None, image, prompt), name, sha256)
@@ -165,6 +165,6 @@ def _checked(pixels: Tensor, multiple: int) -> Tensor:
         raise UserError("a tensor of pixels must lie in [-1, 1]; for x in [0, 255] give x / 127.5 - 1")
     if 0 <= float(pixels.min()) < float(pixels.max()):
         raise UserError(
-            "a tensor of pixels lies in [-1, 1], this one in [0, 1]: give 2 * x - 1, or a PIL image"
+            "a tensor of pixels lies in [-1, 1], this one in [0, 1]: give 2 * x - 1 or a PIL image"
         )
     return pixels

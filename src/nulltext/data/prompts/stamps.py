@@ -33,30 +33,22 @@ STAMPS = (
     r"(pl|co|wo|hdr|nor|s|w)?(co|wo)?",
 )
 STAMP = re.compile("|".join(f"(?:{stamp})" for stamp in STAMPS), re.IGNORECASE)
+# Data of instruments (ImageJ=1.53), mark-up, addresses: whatever follows.
 DATA = re.compile(r"\w+=|<[?!]?\w|https?://\S*$|www\.\S*$|[a-z]+:/\S*$", re.IGNORECASE)
-"""Data of instruments (ImageJ=1.53), mark-up, addresses: whatever follows."""
-
-MOST_WORDS = 12
-"""In a stamp; who writes more describes, even if it begins "Created by my daughter"."""
-
-MAKERS_OF_CODES = ("huawei", "honor")
 
 
 def is_stamp(text: str, device: Collection[str] = ()) -> bool:
     """Whether a description is a machine's: a program's name, a file's, a camera's, a code, or all capitals.
 
-    Args:
-        text: The description.
-        device: What the picture says of its maker, model and software; a description that repeats it is a stamp.
+    A description that repeats the ``device``, which is what the picture says of maker, model and software, is one too.
     """
     text = " ".join(text.split())
     names = {name.strip().casefold() for name in device if name.strip()}
     if sum(c.isalpha() for c in text) < 2 and not re.search(r"[\u3040-\uffef]", text):
         return True
-    if text.isupper() or text.casefold() in names:
+    if text.isupper() or text.casefold() in names or DATA.match(text):
         return True
-    if " " not in text and any(name.startswith(MAKERS_OF_CODES) for name in names):
+    if " " not in text and any(name.startswith(("huawei", "honor")) for name in names):  # makers of codes
         return True
-    if DATA.match(text):
-        return True
-    return len(text.split()) <= MOST_WORDS and len(text) < 300 and STAMP.fullmatch(text) is not None
+    # Who writes more describes, even if it begins "Created by my daughter".
+    return len(text.split()) <= 12 and len(text) < 300 and STAMP.fullmatch(text) is not None

@@ -20,9 +20,7 @@ def weights_note(prompt: str) -> str | None:
             weight = re.search(r":\s*(-?[\d.]+)", found[0])
             louder = f"{words[-1]}:{weight[1] if weight else 1.3}"
             advice = advice or f"write {' '.join(words)!r} alone, and in an edit --equalizer {louder!r}"
-            return (
-                f"the prompt's {found[0]!r} is read letter by letter, not as a weight or a choice; {advice}"
-            )
+            return f"the prompt's {found[0]!r} is read letter by letter, not as weight or choice; {advice}"
     return None
 
 
@@ -47,9 +45,7 @@ def plain_words(prompt: str) -> str:
 
 def _chosen(inner: str) -> str:
     """What a bracket leaves: the first alternative, or what a switch ends with."""
-    if "|" in inner:
-        return inner.split("|")[0]
+    first, *others = inner.split("|")
     parts = inner.split(":")
-    if len(parts) > 1 and re.fullmatch(r"\s*[\d.]+\s*", parts[-1]):
-        return parts[-2] or parts[0]
-    return inner
+    switch = not others and len(parts) > 1 and re.fullmatch(r"\s*[\d.]+\s*", parts[-1])
+    return parts[-2] or parts[0] if switch else first
