@@ -11,8 +11,7 @@ from nulltext.errors import UserError
 from nulltext.evaluation import DataOptions, open_benchmark
 from nulltext.evaluation.benchmarks import base, detect
 from nulltext.evaluation.benchmarks.base import read_mask
-from nulltext.evaluation.benchmarks.imagefolder import read_imagefolder
-from nulltext.evaluation.benchmarks.parquet import read_parquet
+from nulltext.evaluation.benchmarks.folders import read_imagefolder, read_parquet
 from nulltext.evaluation.benchmarks.pie_bench import read_pie_bench
 from nulltext.evaluation.benchmarks.run_length import PIE_SIDE, decode_runs, encode_runs
 from nulltext.pixels import as_saved

@@ -25,13 +25,11 @@ from nulltext.evaluation import (
     write_figures,
     write_results,
 )
-from nulltext.evaluation.benchmarks.base import read_picture
+from nulltext.evaluation.benchmarks.base import gather_sources, read_picture
+from nulltext.evaluation.figures import contact_sheet
 from nulltext.evaluation.progress import Progress
-from nulltext.evaluation.results.figures import contact_sheet
-from nulltext.evaluation.results.rows import Evaluations, Results, Row, Summary
-from nulltext.evaluation.results.store import Store
+from nulltext.evaluation.results import Evaluations, Results, Row, Store, Summary
 from nulltext.evaluation.runner import Runner
-from nulltext.evaluation.sources import gather_sources
 from nulltext.inversion import NullText
 from nulltext.inversion.base import guided_denoiser
 from nulltext.inversion.invert import run

@@ -1,32 +1,19 @@
 """Benchmarks: methods side by side on the edits of many pictures, with tables and figures."""
 
-from nulltext.evaluation.benchmarks import Benchmark, Task, open_benchmark
+from nulltext.evaluation.benchmarks import open_benchmark
+from nulltext.evaluation.benchmarks.base import Benchmark
 from nulltext.evaluation.evaluate import check, evaluate
+from nulltext.evaluation.figures import write_figures
 from nulltext.evaluation.progress import Progress
-from nulltext.evaluation.results.figures import write_figures
-from nulltext.evaluation.results.rows import Results, Row
-from nulltext.evaluation.results.tables import markdown, write_results
-from nulltext.evaluation.settings import (
-    COMPARED,
-    WAYS,
-    DataOptions,
-    PublishedEdit,
-    Settings,
-    build_methods,
-    find_compared,
-)
+from nulltext.evaluation.settings import COMPARED, DataOptions, Settings, build_methods, find_compared
+from nulltext.evaluation.tables import markdown, write_results
 
 __all__ = [
     "COMPARED",
-    "WAYS",
     "Benchmark",
     "DataOptions",
     "Progress",
-    "PublishedEdit",
-    "Results",
-    "Row",
     "Settings",
-    "Task",
     "build_methods",
     "check",
     "evaluate",

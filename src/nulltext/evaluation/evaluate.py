@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 from nulltext.errors import UserError
-from nulltext.evaluation.benchmarks import Benchmark, open_benchmark
-from nulltext.evaluation.results.rows import Record, Results
-from nulltext.evaluation.results.store import Store
+from nulltext.evaluation.benchmarks import open_benchmark
+from nulltext.evaluation.benchmarks.base import Benchmark, gather_sources
+from nulltext.evaluation.results import Record, Results, Store
 from nulltext.evaluation.runner import Runner
 from nulltext.evaluation.settings import Settings
-from nulltext.evaluation.sources import gather_sources
 from nulltext.evaluation.ways import check_way
 from nulltext.metrics import MetricOptions, Suite, load_metrics
 from nulltext.models.base import DiffusionModel
@@ -76,39 +75,33 @@ def evaluate(
         loading = settings.loading
         model = load_model(loading.pretrained, loading, settings.device, precision=settings.precision)
     suite = suite or load_suite(settings.metrics, model.device)
-    _check_size(settings.data.size, model)
+    size = settings.data.size or model.default_size
+    if size < 1 or size % model.size_multiple:
+        raise UserError(
+            f"--data.size is {size}; give a multiple of {model.size_multiple}, such as {model.default_size}"
+        )
     choices = choices_of(settings, benchmark, model, suite)
     store = Store(settings.output, choices)
     runner = Runner(model, suite, settings, store)
     problems = list(benchmark.problems)
-    sources = gather_sources(tasks, runner.side, problems)
+    sources = gather_sources(tasks, size, problems)
     if not sources:
         raise UserError(f"none of {len(tasks)} edits can be used; the first: {problems[0]}")
-    total = sum(len(source.tasks) for source in sources)
+    names = [task.name for source in sources for task in source.tasks]
     done: dict[str, Record] = {}
-    runner.tell = lambda doing: progress(len(done), total, doing)
+    runner.tell = lambda doing: progress(len(done), len(names), doing)
     for first in range(0, len(sources), settings.batch_size):
         group = sources[first : first + settings.batch_size]
-        names = [task.name for source in group for task in source.tasks]
-        found = {name: record for name in names if (record := store.record(name)) is not None}
-        if len(found) < len(names):
-            found = {}
+        found = {task.name: store.record(task.name) for source in group for task in source.tasks}
+        if None in found.values():
             for task, record in runner.run(group):
                 store.add(task.name, record)
                 found[task.name] = record
-        done |= found
-    progress(len(done), total, "done")
-    records = [done[task.name] for source in sources for task in source.tasks]
-    rows = [row for record in records for row in record.rows]
-    problems += [problem for record in records for problem in record.problems]
+        done |= {name: record for name, record in found.items() if record is not None}
+    progress(len(done), len(names), "done")
+    rows = [row for name in names for row in done[name].rows]
+    problems += [problem for name in names for problem in done[name].problems]
     return Results(rows, choices, suite.metrics, suite.absent, problems), store
-
-
-def _check_size(size: int | None, model: DiffusionModel) -> None:
-    if size is not None and (size < 1 or size % model.size_multiple):
-        raise UserError(
-            f"--data.size is {size}; give a multiple of {model.size_multiple}, such as {model.default_size}"
-        )
 
 
 def load_suite(options: MetricOptions, device: str | torch.device = "cpu") -> Suite:
@@ -128,9 +121,15 @@ def choices_of(
 ) -> dict[str, Any]:
     """Everything that the numbers depend on, as plain values; not what only says how many are measured."""
     named = asdict(settings.metrics)
+    tasks = [(t.name, t.prompt, t.target_prompt, t.edit_type, t.blend, t.mask_runs) for t in benchmark.tasks]
+    digest = hashlib.sha256(repr(tasks).encode(errors="surrogateescape")).hexdigest()[:16]
+    if model.device.type == "cuda":
+        hardware = torch.cuda.get_device_name(model.device)
+    else:
+        hardware = f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads"
     return {
         "benchmark": benchmark.name,
-        "benchmark_digest": _digest(benchmark),
+        "benchmark_digest": digest,
         "model": {
             **asdict(settings.loading),
             "size": settings.data.size or model.default_size,
@@ -146,25 +145,6 @@ def choices_of(
         "std": "of the sample (n - 1)",
         "seed": settings.seed,
         "batch_size": settings.batch_size,
-        "versions": {name: _version(name) for name in PACKAGES},
-        "hardware": _hardware(model),
+        "versions": {name: importlib.import_module(name).__version__ for name in PACKAGES},
+        "hardware": hardware,
     }
-
-
-def _digest(benchmark: Benchmark) -> str:
-    """A short hash of the tasks, so that a changed benchmark is not taken for the old one."""
-    tasks = [(t.name, t.prompt, t.target_prompt, t.edit_type, t.blend, t.mask_runs) for t in benchmark.tasks]
-    return hashlib.sha256(repr(tasks).encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _hardware(model: DiffusionModel) -> str:
-    if model.device.type == "cuda":
-        return torch.cuda.get_device_name(model.device)
-    return f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads"

@@ -38,14 +38,15 @@ class Progress:
             self.bar.update(done - self.bar.n)
             self.bar.refresh()
         elif done != self.said[1] or now - self.said[0] >= SECONDS_BETWEEN_LINES:
-            shown = f"{done} of {total} edits{self._left(now, done, total)}, " if total else ""
+            began, first = self.began
+            left = ""
+            if first < done < total:
+                seconds = (now - began) / (done - first) * (total - done)
+                left = (
+                    f", about {seconds / 60:.0f} min left"
+                    if seconds >= 90
+                    else f", about {seconds:.0f} s left"
+                )
+            shown = f"{done} of {total} edits{left}, " if total else ""
             print(f"benchmark: {shown}{doing}", file=sys.stderr, flush=True)
             self.said = (now, done)
-
-    def _left(self, now: float, done: int, total: int) -> str:
-        """About how long the rest takes."""
-        began, first = self.began
-        if not first < done < total:
-            return ""
-        seconds = (now - began) / (done - first) * (total - done)
-        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"

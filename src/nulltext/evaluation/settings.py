@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nulltext.errors import UserError
-from nulltext.evaluation.generated import Generated
 from nulltext.imports import find_class
 from nulltext.inversion import METHODS, InversionMethod
+from nulltext.inversion.methods.ddim import DDIM
 from nulltext.metrics import MetricOptions
+from nulltext.models.base import DiffusionModel
 from nulltext.models.loading import LoadingOptions
+
+
+@dataclass(frozen=True)
+class Generated(DDIM):
+    """Generates from the prompt; the picture is not seen, and noise takes the place of its pivot."""
+
+    title: ClassVar[str] = "generated"
+    sees_picture: ClassVar[bool] = False
+
+    def detail_steps_for(self, model: DiffusionModel) -> int:
+        """None: there is no picture to take detail from."""
+        return 0
+
 
 COMPARED: dict[str, type[InversionMethod]] = {"generated": Generated, **METHODS}
 """What a benchmark can compare: every inversion method, and generation from noise."""
@@ -104,29 +118,24 @@ class Settings:
 
 
 def find_compared(name: str) -> type[InversionMethod]:
-    """The method of that name, or of that import path.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The method of that name, or of that import path; UserError where there is none."""
     return find_class(name, COMPARED, InversionMethod, "--methods")
 
 
 def build_methods(
     names: Sequence[str], shared: Mapping[str, Any] | None = None
 ) -> dict[str, InversionMethod]:
-    """Methods by the name of their column, each with those of the shared settings that it has.
+    """Methods by the name of their column, which is the last part of an import path.
 
-    Args:
-        names: Names, or import paths, whose last part names the column.
-        shared: Settings by name, such as ``{"steps": 20, "inner_steps": 10}``.
+    Each has those of the shared settings, such as ``{"steps": 20, "inner_steps": 10}``, that it knows.
 
     Raises:
         UserError: There is no such method, or a setting makes no sense.
     """
     shared = shared or {}
-    found = {name.rpartition(".")[2]: find_compared(name) for name in names}
-    return {
-        name: kind(**{f.name: shared[f.name] for f in fields(kind) if f.init and f.name in shared})
-        for name, kind in found.items()
-    }
+    methods = {}
+    for name in names:
+        kind = find_compared(name)
+        own = {f.name: shared[f.name] for f in fields(kind) if f.init and f.name in shared}
+        methods[name.rpartition(".")[2]] = kind(**own)
+    return methods

@@ -9,25 +9,17 @@ from nulltext.data.find import find_pictures
 from nulltext.data.metadata import METADATA_NAMES, METADATA_SUFFIXES
 from nulltext.data.text import on_disk
 from nulltext.errors import UserError
-from nulltext.evaluation.benchmarks.base import Benchmark, Task, read_mask, read_picture
-from nulltext.evaluation.benchmarks.imagefolder import (
-    INVERSION,
-    read_imagefolder,
-    read_pictures,
-    read_run_folder,
-)
-from nulltext.evaluation.benchmarks.parquet import read_parquet
+from nulltext.evaluation.benchmarks import folders
+from nulltext.evaluation.benchmarks.base import Benchmark
 from nulltext.evaluation.benchmarks.pie_bench import MAPPING, read_pie_bench
 from nulltext.evaluation.settings import DataOptions
 
-__all__ = ["READERS", "Benchmark", "Task", "detect", "open_benchmark", "read_mask", "read_picture"]
-
 READERS: dict[str, Callable[[Path, DataOptions], Benchmark]] = {
     "pie_bench": lambda folder, data: read_pie_bench(folder, data.mapping),
-    "imagefolder": lambda folder, data: read_imagefolder(folder),
-    "parquet": lambda folder, data: read_parquet(folder, data.columns),
-    "run_folder": lambda folder, data: read_run_folder(folder),
-    "pictures": lambda folder, data: read_pictures(folder),
+    "imagefolder": lambda folder, data: folders.read_imagefolder(folder),
+    "parquet": lambda folder, data: folders.read_parquet(folder, data.columns),
+    "run_folder": lambda folder, data: folders.read_run_folder(folder),
+    "pictures": lambda folder, data: folders.read_pictures(folder),
 }
 """The reader of each form that a benchmark may have, in the order in which they are tried."""
 
@@ -64,7 +56,7 @@ def detect(folder: Path, mapping: str = MAPPING) -> str:
         return "imagefolder"
     if folder.suffix == ".parquet" or next(folder.rglob("*.parquet"), None):
         return "parquet"
-    if (folder / INVERSION).is_file() or next(folder.glob(f"*/{INVERSION}"), None):
+    if (folder / folders.INVERSION).is_file() or next(folder.glob(f"*/{folders.INVERSION}"), None):
         return "run_folder"
     try:
         find_pictures([folder])

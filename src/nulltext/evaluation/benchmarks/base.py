@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -20,6 +20,7 @@ from nulltext.errors import UserError
 from nulltext.evaluation.benchmarks.run_length import decode_runs
 from nulltext.pixels import from_image, to_image
 
+Entry = TypeVar("Entry")
 Stored: TypeAlias = Path | bytes
 """A picture file, or the bytes of one (parquet)."""
 
@@ -37,6 +38,20 @@ class Task:
     mask_runs: tuple[int, ...] | None = None  # PIE-Bench's run-length mask on 512 x 512
     mask_image: Stored | None = None  # white where the edit is to happen
     truth: Stored | None = None  # the picture as the target prompt would have it
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture with its prompt, and its edits."""
+
+    pixels: Tensor  # (3, H, W) in [-1, 1]
+    placement: Placement
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def prompt(self) -> str:
+        """What it shows."""
+        return self.tasks[0].prompt
 
 
 @dataclass
@@ -69,45 +84,75 @@ class Benchmark:
         rounds = max(map(len, chosen))
         return [group[i] for i in range(rounds) for group in chosen if i < len(group)][:limit]
 
-    def checked(self) -> Benchmark:
-        """This benchmark without the second of two equal edits, its names unique.
 
-        Two different edits of one picture are two tasks.
+def benchmark_of(
+    name: str,
+    source: Path,
+    entries: Iterable[tuple[str, Entry]],
+    read: Callable[[str, Entry], Task],
+    problems: list[str],
+) -> Benchmark:
+    """The tasks that ``read`` makes of labelled entries, their names unique.
 
-        Raises:
-            UserError: Nothing is left.
-        """
-        seen: dict[tuple[Any, ...], str] = {}
-        names: Counter[str] = Counter()
-        tasks, self.tasks = self.tasks, []
-        for task in tasks:
+    What it refuses, and the second of two equal edits, are skipped and named. Two edits of one picture are two tasks.
+
+    Raises:
+        UserError: Nothing is left.
+    """
+    seen: dict[tuple[Any, ...], str] = {}
+    names: Counter[str] = Counter()
+    tasks = []
+    for label, entry in entries:
+        try:
+            task = read(label, entry)
             what = (task.image, task.prompt, task.target_prompt)
             if what in seen:
-                self.problems.append(f"{task.name}: the same picture and edit as {seen[what]}; skipped")
-                continue
-            seen[what] = task.name
-            names[task.name] += 1
-            number = f"-{names[task.name]}" if names[task.name] > 1 else ""
-            self.tasks.append(replace(task, name=task.name + number))
-        if not self.tasks:
-            first = f"; the first: {' '.join(self.problems[0].split())}" if self.problems else ""
-            raise UserError(f"{self.source} has no usable entry ({len(self.problems)} skipped{first})")
-        return self
+                raise ValueError(f"the same picture and edit as {seen[what]}")
+        except (UserError, ValueError) as error:
+            problems.append(f"{label}: {error}; skipped")
+            continue
+        seen[what] = task.name
+        names[task.name] += 1
+        number = f"-{names[task.name]}" if names[task.name] > 1 else ""
+        tasks.append(replace(task, name=task.name + number))
+    if not tasks:
+        first = f"; the first: {' '.join(problems[0].split())}" if problems else ""
+        raise UserError(f"{source} has no usable entry ({len(problems)} skipped{first})")
+    return Benchmark(name, str(source), tasks, problems)
 
 
-def blend_words(words: Any) -> tuple[tuple[str, str] | None, str | None]:
-    """The source's and the target's word of a blend, and a complaint where there are not two."""
+def blend_words(words: Any, label: str, problems: list[str]) -> tuple[str, str] | None:
+    """The source's and the target's word of a blend; None, and a problem, where there are not two."""
     if words is None or words == "":
-        return None, None
+        return None
     parts = words.split() if isinstance(words, str) else []
     if len(parts) != 2:
-        return None, f"its blended words {words!r} are not two, source and target; used without a blend"
-    return (parts[0], parts[1]), None
+        problems.append(
+            f"{label}: its blended words {words!r} are not two, source and target; used without a blend"
+        )
+        return None
+    return parts[0], parts[1]
 
 
 def file_name(key: str) -> str:
     """A task's name as a file's: letters, digits, dots and dashes, at most 100."""
     return re.sub(r"[^\w.-]", "_", key)[:100].strip(".") or "task"
+
+
+def gather_sources(tasks: Sequence[Task], size: int, problems: list[str]) -> list[Source]:
+    """Tasks by picture and prompt, in order of first appearance; what cannot be read is skipped and named."""
+    sources: dict[tuple[Stored, str], Source] = {}
+    for task in tasks:
+        try:
+            pixels, placement = read_picture(task.image, size)
+            read_mask(task, size, placement)
+            if task.truth is not None:
+                read_picture(task.truth, size)
+        except UserError as error:
+            problems.append(f"{task.name}: {error}; skipped")
+            continue
+        sources.setdefault((task.image, task.prompt), Source(pixels, placement)).tasks.append(task)
+    return list(sources.values())
 
 
 def read_picture(stored: Stored, size: int) -> tuple[Tensor, Placement]:
@@ -137,9 +182,8 @@ def read_mask(task: Task, size: int, placement: Placement | None = None) -> Tens
         UserError: The mask cannot be read.
     """
     if task.mask_runs is not None:
-        runs = to_image(decode_runs(task.mask_runs).expand(3, -1, -1) * 2 - 1).convert("L")
-        small = from_image(runs.resize((size, size), Image.Resampling.BOX))[:1]
-        return (small >= 0).float()
+        runs = to_image(decode_runs(task.mask_runs).expand(3, -1, -1) * 2 - 1)
+        return (from_image(runs.resize((size, size), Image.Resampling.BOX))[:1] >= 0).float()
     if task.mask_image is not None:
         return (read_mask_file(task.mask_image, placement, (size, size)) >= 0.5).float()[None]
     return None

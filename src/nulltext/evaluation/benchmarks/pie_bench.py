@@ -9,68 +9,51 @@ from pathlib import Path
 from typing import Any
 
 from nulltext.errors import UserError
-from nulltext.evaluation.benchmarks.base import Benchmark, Task, blend_words, file_name
+from nulltext.evaluation.benchmarks.base import Benchmark, Task, benchmark_of, blend_words, file_name
 from nulltext.evaluation.benchmarks.run_length import decode_runs
 
 PIE_TYPES = (
-    "0_random",
-    "1_change_object",
-    "2_add_object",
-    "3_delete_object",
-    "4_change_attribute_content",
-    "5_change_attribute_pose",
-    "6_change_attribute_color",
-    "7_change_attribute_material",
-    "8_change_background",
-    "9_change_style",
-)
+    "0_random 1_change_object 2_add_object 3_delete_object 4_change_attribute_content 5_change_attribute_pose "
+    "6_change_attribute_color 7_change_attribute_material 8_change_background 9_change_style"
+).split()
 """PIE-Bench's ten kinds of edit, in the order of their ``editing_type_id``."""
 MAPPING = "mapping_file.json"
 
 
 def read_pie_bench(folder: Path, mapping: str = MAPPING) -> Benchmark:
-    """Reads PIE-Bench's mapping file; an entry that cannot be used is skipped and named.
+    """Reads PIE-Bench's mapping file, or its second list; an entry that cannot be used is skipped and named.
 
     Prompts lose their [brackets]. ``blended_word`` is "source target". ``editing_type_id`` is a string from "0" to
     "9", and the picture's folder ("1_change_object_80") names the type. An entry may have ``counterfactual_path``, our
     own addition, relative to ``annotation_images/`` like ``image_path``.
-
-    Args:
-        folder: Holds the mapping file and ``annotation_images/``.
-        mapping: The file's name; ``mapping_file_ti2i_benchmark.json`` is PIE-Bench's second list.
 
     Raises:
         UserError: No such file, not JSON, or no usable entry.
     """
     path = Path(folder) / mapping
     problems: list[str] = []
+
+    def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        """The second use of a key is named and dropped; ``json`` alone silently takes the last."""
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                problems.append(f"{key}: its key is in the file twice; the second skipped")
+            found.setdefault(key, value)
+        return found
+
     try:
-        text = path.read_text(encoding="utf-8")
-        entries = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, problems))
+        entries = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
     except FileNotFoundError as error:
         raise UserError(f"no {mapping} in {folder}; give PIE-Bench's folder with --data.folder") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(entries, dict):
         raise UserError(f"{path} is not a mapping from picture ids to entries, as PIE-Bench's is")
-    tasks = []
-    for key, entry in entries.items():
-        try:
-            tasks.append(_task(key, entry, Path(folder) / "annotation_images", problems))
-        except ValueError as error:
-            problems.append(f"{key}: {error}; skipped")
-    return Benchmark("pie_bench", str(path), tasks, problems).checked()
-
-
-def _unique(pairs: Iterable[tuple[str, Any]], problems: list[str]) -> dict[str, Any]:
-    """A JSON object; the second use of a key is named and dropped (``json`` alone silently takes the last)."""
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            problems.append(f"{key}: its key is in the file twice; the second skipped")
-        else:
-            result[key] = value
-    return result
+    images = Path(folder) / "annotation_images"
+    return benchmark_of(
+        "pie_bench", path, entries.items(), lambda key, entry: _task(key, entry, images, problems), problems
+    )
 
 
 def _task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
@@ -89,9 +72,6 @@ def _task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
         if not isinstance(runs, list):
             raise ValueError("its mask is not a list of numbers")
         decode_runs(runs)
-    blend, complaint = blend_words(entry.get("blended_word"))
-    if complaint:
-        problems.append(f"{key}: {complaint}")
     answer = entry.get("counterfactual_path")
     truth = _inside(images, answer) if answer else None
     if truth is not None and not truth.is_file():
@@ -103,7 +83,7 @@ def _task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
         prompt=_plain(entry["original_prompt"]),
         target_prompt=_plain(entry["editing_prompt"]),
         edit_type=_type(entry.get("editing_type_id"), entry["image_path"]),
-        blend=blend,
+        blend=blend_words(entry.get("blended_word"), key, problems),
         mask_runs=None if runs is None else tuple(runs),
         truth=truth,
     )
@@ -119,7 +99,7 @@ def _inside(folder: Path, name: Any) -> Path:
 
 def _plain(prompt: str) -> str:
     """A prompt without PIE-Bench's brackets around what changes."""
-    return re.sub(r"\s+", " ", prompt.replace("[", "").replace("]", "")).strip()
+    return " ".join(re.sub(r"[\[\]]", "", prompt).split())
 
 
 def _type(value: Any, image_path: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 PIE_SIDE = 512
@@ -13,17 +13,10 @@ PIE_SIDE = 512
 
 
 def decode_runs(runs: Sequence[int], side: int = PIE_SIDE) -> Tensor:
-    """A mask from its runs.
+    """A mask (1, side, side) of zeros and ones from start, length, start, length, ...
 
     As in PIE-Bench's evaluation, a run is cut at the end of the picture, and the outermost rows and columns always
     count as edited.
-
-    Args:
-        runs: start, length, start, length, ...
-        side: Side of the picture in pixels.
-
-    Returns:
-        (1, side, side) of zeros and ones.
 
     Raises:
         ValueError: An odd number of integers, a value that is none, or a start outside the picture.
@@ -32,20 +25,17 @@ def decode_runs(runs: Sequence[int], side: int = PIE_SIDE) -> Tensor:
         raise ValueError(f"its mask has {len(runs)} numbers, and runs come in pairs of start and length")
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in runs):
         raise ValueError("its mask holds something other than whole numbers from 0")
-    flat = np.zeros(side * side, dtype=np.float32)
+    flat = torch.zeros(side * side)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
         if start >= side * side:
             raise ValueError(f"its mask starts a run at {start}, beyond the picture's {side * side} pixels")
-        flat[start : start + length] = 1
-    mask = flat.reshape(side, side)
-    mask[[0, -1], :] = 1
-    mask[:, [0, -1]] = 1
-    return torch.from_numpy(mask)[None]
+        flat[start : min(start + length, side * side)] = 1
+    inner = flat.view(1, side, side)[:, 1:-1, 1:-1]
+    return F.pad(inner, (1, 1, 1, 1), value=1.0)
 
 
 def encode_runs(mask: Tensor) -> list[int]:
     """The inverse of ``decode_runs``, border aside: (1, H, W) of zeros and ones to start, length, ..."""
-    flat = np.concatenate([[0], mask.reshape(-1).numpy() > 0.5, [0]]).astype(np.int8)
-    edges = np.flatnonzero(np.diff(flat))  # rises and falls in turn
-    starts, ends = edges[::2], edges[1::2]
-    return [int(n) for pair in zip(starts, ends - starts, strict=True) for n in pair]
+    flat = F.pad((mask.flatten() > 0.5).int(), (1, 1))
+    edges = flat.diff().nonzero().flatten()  # rises and falls in turn
+    return torch.stack([edges[::2], edges[1::2] - edges[::2]], dim=1).flatten().tolist()

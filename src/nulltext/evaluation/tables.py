@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nulltext.evaluation.results.rows import RECONSTRUCTION, Results, Summary
+from nulltext.evaluation.results import RECONSTRUCTION, Results
 from nulltext.files import write_text
 from nulltext.metrics import Column
 
@@ -42,18 +42,16 @@ def _csv(results: Results) -> str:
 
 def _json(results: Results) -> str:
     """The summary, raw values without the tables' scales; NaN becomes null."""
-    summary = {
-        kind or "all": {
-            f"{method} {editing}": {
-                column.name: {k: None if v != v else v for k, v in asdict(cell).items()}
-                for column in results.columns
-                if (cell := results.summary(method, editing, column, kind)).n + cell.nan
-            }
-            for method in results.methods
-            for editing in results.ways
-        }
-        for kind in [None, *sorted({row.edit_type for row in results.rows})]
-    }
+    summary: dict[str, dict[str, dict[str, dict[str, float | None]]]] = {}
+    for kind in [None, *sorted({row.edit_type for row in results.rows})]:
+        of_kind = summary[kind or "all"] = {}
+        for method in results.methods:
+            for way in results.ways:
+                cells = of_kind[f"{method} {way}"] = {}
+                for column in results.columns:
+                    cell = results.summary(method, way, column, kind)
+                    if cell.n + cell.nan:
+                        cells[column.name] = {k: None if v != v else v for k, v in asdict(cell).items()}
     document = {
         "edits": len({row.picture for row in results.rows}),
         "choices": results.choices,
@@ -66,44 +64,39 @@ def _json(results: Results) -> str:
 
 
 def markdown(results: Results, notes: bool = True) -> str:
-    """The tables to read.
-
-    Args:
-        results: The rows.
-        notes: Also what the columns mean, what is absent and why, what was skipped, and the choices.
-    """
-    pictures = len({row.picture for row in results.rows})
+    """The tables to read, and with notes what columns mean, what is absent or was skipped and why, and the choices."""
     what = "pictures" if results.ways == [RECONSTRUCTION] else "edits"
-    parts = [f"# {results.choices.get('benchmark', 'benchmark')}: {pictures} {what}\n"]
-    parts.append(f"Mean ± standard deviation over {what}; NaNs are left out and counted.\n")
-    parts.append(_by_method(results, "Reconstruction", RECONSTRUCTION, results.table("reconstruction")))
+    title = f"# {results.choices.get('benchmark', 'benchmark')}: {len({r.picture for r in results.rows})} {what}\n"
+    parts = [title, f"Mean ± standard deviation over {what}; NaNs are left out and counted.\n"]
+    parts.append(_by_method(results, "Reconstruction", RECONSTRUCTION, "reconstruction"))
     for way in results.ways:
         output = "the reconstruction" if way == RECONSTRUCTION else f"the {way.replace('_', '-')} edit"
-        parts.append(_by_method(results, f"Source and target: {output}", way, results.table("slides")))
-    parts += [_by_output(results, title, results.table(name)) for name, title in OF_OUTPUTS.items()]
+        parts.append(_by_method(results, f"Source and target: {output}", way, "slides"))
+    parts += [_by_output(results, title, table) for table, title in OF_OUTPUTS.items()]
     return "\n".join([*filter(None, parts), *([_notes(results)] if notes else [])])
 
 
-def _by_method(results: Results, title: str, way: str, columns: Sequence[Column]) -> str:
+def _by_method(results: Results, title: str, way: str, table: str) -> str:
     """A table with a row for each metric and a column for each method."""
-    cells = [
-        [c.heading, *(_cell(results.summary(method, way, c), c) for method in results.methods)]
-        for c in columns
+    lines = [
+        [column.heading, *(_cell(results, method, way, column) for method in results.methods)]
+        for column in results.columns
+        if table in column.tables
     ]
-    return _table(title, ["metric", *results.methods], cells)
+    return _table(title, ["metric", *results.methods], lines)
 
 
-def _by_output(results: Results, title: str, columns: Sequence[Column]) -> str:
+def _by_output(results: Results, title: str, table: str) -> str:
     """A table with a row for each method and way of editing; "" where nothing was measured."""
-    ways = [way for way in results.ways if way != RECONSTRUCTION]
-    if not columns or not ways:
-        return ""
-    cells = [
-        [method, way, *(_cell(results.summary(method, way, column), column) for column in columns)]
-        for way in ways
+    columns = [column for column in results.columns if table in column.tables]
+    lines = [
+        [method, way, *(_cell(results, method, way, column) for column in columns)]
+        for way in results.ways
         for method in results.methods
+        if way != RECONSTRUCTION
     ]
-    return _table(title, ["method", "editing", *(column.heading for column in columns)], cells)
+    head = ["method", "editing", *(column.heading for column in columns)]
+    return _table(title, head, lines) if columns and lines else ""
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -111,8 +104,9 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "\n".join([f"## {title}\n", *("| " + " | ".join(cells) + " |" for cells in lines)]) + "\n"
 
 
-def _cell(summary: Summary, column: Column) -> str:
+def _cell(results: Results, method: str, way: str, column: Column) -> str:
     """Mean ± deviation at the table's scale, with the number of NaNs where there are any."""
+    summary = results.summary(method, way, column)
     if not summary.n + summary.nan:
         return "-"
     spread = f" ± {column.format(summary.std)}" if summary.n > 1 else ""
@@ -120,17 +114,12 @@ def _cell(summary: Summary, column: Column) -> str:
 
 
 def _notes(results: Results) -> str:
-    """What the columns mean, what is absent and why, what was skipped, and the choices."""
     lines = ["## Definitions\n"]
-    lines += [
-        f"- **{c.heading}** (`{c.name}`, {c.better} is better): {c.definition}" for c in results.columns
-    ]
+    for c in results.columns:
+        lines.append(f"- **{c.heading}** (`{c.name}`, {c.better} is better): {c.definition}")
     if results.absent:
         lines += ["\n## Left out\n", *(f"- `{name}`: {why}" for name, why in results.absent.items())]
     if results.problems:
-        lines += [
-            f"\n## Skipped: {len(results.problems)}\n",
-            *(f"- {problem}" for problem in results.problems),
-        ]
+        lines += [f"\n## Skipped: {len(results.problems)}\n", *(f"- {each}" for each in results.problems)]
     choices = (f"- {k}: {json.dumps(v, default=str)}" for k, v in results.choices.items())
     return "\n".join([*lines, "\n## Choices\n", *choices]) + "\n"

@@ -1,0 +1,187 @@
+"""What a benchmark measures, and the folder in which it gathers while it runs, so that a restart continues.
+
+OUTPUT/choices.json            everything that the numbers depend on; a run with other choices is refused
+OUTPUT/pictures/NAME.json      the scores of one edit and what was wrong with it, written after all its pictures
+OUTPUT/pictures/NAME/*.png     source, truth, and one picture for each method and way of editing
+OUTPUT/results.csv .json .md   a row for each picture, edit and method; the summary; tables to read
+OUTPUT/sheets, OUTPUT/boxes    contact sheets and box plots
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nulltext.errors import UserError
+from nulltext.files import write_text
+from nulltext.metrics import Column
+
+RECONSTRUCTION = "reconstruction"
+
+
+class Seconds(Column):
+    """Seconds from the picture to the output, inversion included: a picture's part of its batch."""
+
+    name, title, unit, better = "seconds", "Generation time", "s", "lower"
+    tables = ("reconstruction", "slides")
+
+
+class Evaluations(Column):
+    """Forward and backward passes of the network from the picture to the output, one per latent."""
+
+    name, title, better, tables = "unet_evaluations", "UNet evaluations", "lower", ("reconstruction",)
+
+
+COSTS: tuple[Column, ...] = (Seconds(), Evaluations())
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output: which picture, which edit, how it was made, and its scores."""
+
+    picture: str
+    edit_type: str
+    method: str
+    editing: str  # ``RECONSTRUCTION``, or a way of editing
+    seconds: float
+    unet_evaluations: float
+    scores: dict[str, float]
+
+    def value(self, name: str) -> float | None:
+        """A score or a cost; None where it was not measured."""
+        costs = {"seconds": self.seconds, "unet_evaluations": self.unet_evaluations}
+        return (self.scores | costs).get(name)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything about one edit."""
+
+    rows: list[Row]
+    problems: list[str]  # each begins with the edit's name
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over the pictures of one method and way of editing; NaNs are left out and counted."""
+
+    mean: float
+    std: float  # of the sample (n - 1); NaN below two values
+    n: int
+    nan: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Summary:
+        """Summarises values, NaNs among them."""
+        listed = list(values)
+        known = [v for v in listed if not math.isnan(v)]
+        mean = statistics.fmean(known) if known else math.nan
+        std = statistics.stdev(known) if len(known) > 1 else math.nan
+        return cls(mean, std, len(known), len(listed) - len(known))
+
+
+@dataclass
+class Results:
+    """All rows of a benchmark and what a reader needs to trust them."""
+
+    rows: list[Row]
+    choices: dict[str, Any]
+    measured: Sequence[Column] = ()  # the metrics, in the order of the tables
+    absent: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ways(self) -> list[str]:
+        """Ways of editing, the reconstruction first."""
+        return list(dict.fromkeys(row.editing for row in self.rows))
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods in the order in which they ran."""
+        return list(dict.fromkeys(row.method for row in self.rows))
+
+    @property
+    def columns(self) -> list[Column]:
+        """What was measured, costs last."""
+        there = {name for row in self.rows for name in row.scores}
+        return [column for column in self.measured if column.name in there] + list(COSTS)
+
+    def values(self, method: str, editing: str, column: Column, edit_type: str | None = None) -> list[float]:
+        """A column's values of one cell of the tables, NaN among them."""
+        values = [
+            row.value(column.name)
+            for row in self.rows
+            if (row.method, row.editing) == (method, editing) and edit_type in (None, row.edit_type)
+        ]
+        return [value for value in values if value is not None]
+
+    def summary(self, method: str, editing: str, column: Column, edit_type: str | None = None) -> Summary:
+        """A column over the pictures of one cell of the tables."""
+        return Summary.of(self.values(method, editing, column, edit_type))
+
+
+class Store:
+    """The folder in which a benchmark's records gather."""
+
+    def __init__(self, folder: Path, choices: Mapping[str, Any]) -> None:
+        """Opens a folder, or begins it.
+
+        Raises:
+            UserError: The folder holds a benchmark that was run with other choices.
+        """
+        self.folder = Path(folder)
+        self.pictures = self.folder / "pictures"
+        wanted = json.loads(json.dumps(choices, default=str))
+        path = self.folder / "choices.json"
+        if not path.is_file():
+            write_text(path, json.dumps(wanted, indent=2) + "\n")
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged; delete {folder} or choose another --output") from error
+        _refuse_others(folder, dict(_flat(found)), dict(_flat(wanted)))
+
+    def record(self, name: str) -> Record | None:
+        """The record of an edit; None where it is not finished, or its record is damaged."""
+        try:
+            found = json.loads((self.pictures / f"{name}.json").read_text(encoding="utf-8"))
+            return Record([Row(**row) for row in found["rows"]], [str(p) for p in found["problems"]])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def add(self, name: str, record: Record) -> None:
+        """Records an edit as finished."""
+        write_text(self.pictures / f"{name}.json", json.dumps(asdict(record), indent=1) + "\n")
+
+    def picture(self, name: str, what: str) -> Path:
+        """Where a picture of an edit is."""
+        return self.pictures / name / f"{what}.png"
+
+
+def _flat(choices: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested choices under dotted names, as on the command line."""
+    for key, value in choices.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Stops where the choices differ by more than the hardware: a benchmark may move to another machine."""
+    differing = [
+        f"{name} {found.get(name)!r}, not {wanted.get(name)!r}"
+        for name in dict.fromkeys([*wanted, *found])
+        if name != "hardware" and found.get(name) != wanted.get(name)
+    ]
+    if differing:
+        more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
+        raise UserError(
+            f"{folder} was begun with {'; '.join(differing[:3])}{more}; choose another --output, or delete it"
+        )
