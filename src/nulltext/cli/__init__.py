@@ -1,4 +1,4 @@
-"""What a person types: the verbs fit, edit and test."""
+"""What a person types: the verbs fit, edit, test and app."""
 
 from nulltext.cli.main import main
 

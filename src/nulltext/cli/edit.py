@@ -1,11 +1,13 @@
-"""The verb ``edit``: changes inverted pictures with words; the files lie beside the inversion."""
+"""The verb ``edit``: changes inverted pictures with words; the files lie beside the inversion.
+
+Every mistake is a ``UserError``.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,6 @@ REPEATED = (
     Listed("--prompt", "'a photo of a horse'", greedy=False),
     Listed("--attention", "horse", greedy=False),
 )
-
 NO_OPTIONS = ("pretrained", "gradient_checkpointing")  # --model names the model; edits have no gradients
 
 
@@ -63,66 +64,51 @@ class EditRun:
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs the ``edit`` verb; returns 0.
-
-    Raises:
-        UserError: Options that make no sense, or an edit that cannot be made.
-    """
+    """Runs the verb: edits and writes, and prints each file with what it shows; returns 0."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"nulltext: note: {message}")
-        kind = combine(
-            "Edit", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=on_the_command_line
-        )
-        options: Any = read_options(kind, gather(words, *REPEATED), "main.py edit", DESCRIPTION)
-        names = [field.name for field in dataclasses.fields(Edit) if field.name != "prompt"]
-        edits = {name: getattr(options, name) for name in names}
-        jobs = find_jobs(options.inversion, options.prompt or [], options.edits, edits)
-        run_jobs(jobs, options)
+        jobs, options = read(words)
+        inversions = [Inversion.load(job.path) for job in jobs]
+        model = load_for(inversions, options)
+        for job, inversion in zip(jobs, inversions, strict=True):
+            original = read_original(job.path.parent / "original.png", inversion.size)
+            chosen = {name: getattr(options, name) for name in ("method", "batch_size")}
+            attention = options.attention or ()
+            edited = edit(model, inversion, job.edits, original=original, attention=attention, **chosen)
+            settings, tensorboard = {"method": options.method}, options.tensorboard
+            for path, text in write_edits(
+                job, inversion, edited, original, settings, tensorboard=tensorboard
+            ):
+                print(f"{path}  {text}")
     return 0
 
 
-def run_jobs(jobs: Sequence[Job], options: Any) -> None:
-    """Edits and writes; prints each file with what it shows."""
-    inversions = [Inversion.load(job.path) for job in jobs]
-    model = load_for(inversions, options)
-    for job, inversion in zip(jobs, inversions, strict=True):
-        original = read_original(job.path.parent / "original.png", inversion.size)
-        edited = edit(
-            model,
-            inversion,
-            job.edits,
-            method=options.method,
-            original=original,
-            attention=options.attention or (),
-            batch_size=options.batch_size,
-        )
-        for path, text in write_edits(
-            job, inversion, edited, original, {"method": options.method}, tensorboard=options.tensorboard
-        ):
-            print(f"{path}  {text}")
+def read(words: Sequence[str]) -> tuple[list[Job], Any]:
+    """The edits that words ask for, and the options of the run."""
+    kind = combine("Edit", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=on_the_command_line)
+    options: Any = read_options(kind, gather(words, *REPEATED), "main.py edit", DESCRIPTION)
+    edits = {field.name: getattr(options, field.name) for field in fields(Edit) if field.name != "prompt"}
+    return find_jobs(options.inversion, options.prompt or [], options.edits, edits), options
 
 
 def load_for(inversions: Sequence[Inversion], options: Any) -> DiffusionModel:
-    """The model that inversions were made with, from the same weight files.
-
-    Raises:
-        UserError: They were made with several.
-    """
+    """The model that inversions were made with, from the same weight files."""
     sources = {(options.model or i.model, i.variant, i.revision, i.family) for i in inversions}
     if len(sources) > 1:
         names = " and ".join(sorted({str(name) for name, *_ in sources}))
         raise UserError(f"these inversions were made with {names}; edit them one by one")
     ((name, *made_with),) = sources
-    loading = pick(LoadingOptions, options)
-    given = (loading.variant, loading.revision, loading.family)
-    variant, revision, family = (ours or theirs for ours, theirs in zip(given, made_with, strict=True))
-    loading = replace(loading, variant=variant, revision=revision, family=family)
+    files = {
+        key: getattr(options, key) or theirs
+        for key, theirs in zip(("variant", "revision", "family"), made_with, strict=True)
+    }
     try:
-        check_model(name, loading.variant, loading.revision, loading.family)
+        check_model(name, **files)
     except UserError as error:
         if options.model:
             raise
         raise UserError(f"{error}; if the model is elsewhere now, give --model FOLDER") from None
+    loading = replace(pick(LoadingOptions, options), **files)
     return load_model(name, loading, options.device, precision=options.precision)
 
 

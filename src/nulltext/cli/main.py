@@ -11,12 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from nulltext import __version__
-from nulltext.cli.configs import find_configs
-from nulltext.cli.words import find_value, in_utf8, tidy
+from nulltext.cli.words import CONFIG, find_configs, find_value, in_utf8, tidy
 from nulltext.errors import UserError
 
 HELP = """\
-usage: python main.py [-h] [--version] {fit,edit,test} ...
+usage: python main.py [-h] [--version] {fit,edit,test,app} ...
 
 Null-text inversion (Mokady et al., CVPR 2023): makes a photograph reproducible by a diffusion model, then edits it
 with words.
@@ -29,6 +28,8 @@ with words.
            python main.py edit --inversion lightning_logs/version_0 --prompt "a photo of a brown horse"
   test   compare methods on a benchmark:
            python main.py test --config benchmark.yaml
+  app    a page to invert and edit in:
+           python main.py app
 
 options:
   -h, --help     this text; after a verb, the verb's own options
@@ -38,25 +39,14 @@ options:
 Watch a run with: tensorboard --logdir lightning_logs
 """
 
-VERBS = {"fit": "nulltext.cli.fit", "edit": "nulltext.cli.edit", "test": "nulltext.cli.test"}
-"""The module of each verb; its ``main`` takes the words after the verb and returns the exit code."""
-LOADS = {
-    "fit": ("model.pretrained", "model", "farmyard"),
-    "edit": ("inversion", "inversion", ""),
-    "test": ("model.pretrained", "model", "farmyard"),
-}
-"""What the first line of a verb names: the option, what it is, its default."""
-QUIET = ("-h", "--help", "--print_config")
-
-SIGNAL_EXIT = 128
+VERBS = ("fit", "edit", "test", "app")
+"""The modules beside this one; the ``main`` of each takes the words after the verb and returns the exit code."""
+QUIET = {"-h", "--help", "--print_config"}
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs a command line.
-
-    Args:
-        args: The words after the program's name; ``sys.argv[1:]`` by default.
+    """Runs a command line, the words after the program's name; ``sys.argv[1:]`` by default.
 
     Returns:
         The exit code: 0 done; 1 done, but some pictures could not be used; 2 the user's mistake, explained in one
@@ -78,11 +68,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise
-        return _print_error(
-            f"{error.filename or 'the disk'}: {error.strerror}; free the disk or write elsewhere"
-        )
+        place = error.filename or "the disk"
+        return _print_error(f"{place}: {error.strerror}; free the disk or write elsewhere")
     except KeyboardInterrupt:
-        return SIGNAL_EXIT + 2
+        return 130
     except SystemExit as stop:  # --help and --print_config end so
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
@@ -101,42 +90,39 @@ def printable(text: str) -> str:
 def _run(words: list[str]) -> int:
     configs: list[str] = []
     while words and words[0].startswith("-"):
-        if words[0] in ("-h", "--help"):
+        first = words.pop(0)
+        if first in ("-h", "--help"):
             print(HELP, end="")
             return 0
-        if words[0] in ("-V", "--version"):
+        if first in ("-V", "--version"):
             print(f"nulltext {__version__}")
             return 0
-        taken = _take_config(words)
-        if not taken:
-            raise UserError(f"{words[0]} belongs after a verb: fit, edit or test; see python main.py --help")
-        configs += taken
+        if first in CONFIG and words:
+            configs += [first, words.pop(0)]
+        elif first.startswith("--config="):
+            configs.append(first)
+        else:
+            raise UserError(
+                f"{first} belongs after a verb: fit, edit, test or app; see python main.py --help"
+            )
     if not words:
         print(HELP, end="", file=sys.stderr)
         return 2
-    verb, rest = words[0], words[1:]
+    verb = words[0]
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; see python main.py --help"
-        raise UserError(f"no verb {verb!r}, only fit, edit and test{hint}")
-    rest = find_configs([*configs, *rest])
-    if not set(QUIET) & {word.partition("=")[0] for word in rest}:
-        _announce(verb, rest)
-    return importlib.import_module(VERBS[verb]).main(rest)
-
-
-def _announce(verb: str, words: list[str]) -> None:
-    """The first line, before the libraries are imported, which takes seconds."""
-    key, what, default = LOADS[verb]
-    named = str(find_value(words, key) or default)
-    if named and os.environ.get("LOCAL_RANK", "0") == "0":
+        raise UserError(f"no verb {verb!r}, only fit, edit, test and app{hint}")
+    rest = find_configs([*configs, *words[1:]])
+    key, what, default = ("model.pretrained", "model", "farmyard")
+    if verb == "edit":
+        key, what, default = ("inversion", "inversion", "")
+    named = str(find_value(rest, key) or default)
+    if (
+        named
+        and os.environ.get("LOCAL_RANK", "0") == "0"
+        and QUIET.isdisjoint(w.partition("=")[0] for w in rest)
+    ):
+        # before the libraries are imported, which takes seconds
         print(f"nulltext: loading the {what} {printable(named)}", flush=True)
-
-
-def _take_config(words: list[str]) -> list[str]:
-    """Takes ``--config NAME`` from the front of the words, in either spelling."""
-    if words[0] in ("--config", "-c") and len(words) > 1:
-        taken = words[:2]
-        del words[:2]
-        return taken
-    return [words.pop(0)] if words[0].startswith("--config=") else []
+    return importlib.import_module(f"nulltext.cli.{verb}").main(rest)

@@ -77,13 +77,14 @@ class NullTextInversion(LightningModule):
         self.resumed: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
-        """Loads the model; never in ``__init__``, where every argument error would cost a model load."""
-        if hasattr(self, "model"):
+        """Loads the model, unless it was given; never in ``__init__``, where every error would cost a model load."""
+        if len(self.null):
             return
-        device = self.trainer.strategy.root_device
-        self.model = load_model(
-            self.loading.pretrained, self.loading, device, precision=self.trainer.precision
-        )
+        if not hasattr(self, "model"):
+            device = self.trainer.strategy.root_device
+            self.model = load_model(
+                self.loading.pretrained, self.loading, device, precision=self.trainer.precision
+            )
         if self.init is not None:
             self._check_init(self.init)
         if self.method.guidance_scale == 1:

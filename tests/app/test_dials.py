@@ -1,0 +1,87 @@
+"""The plain names of the page, as the options of ``edit``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from nulltext.app.dials import (
+    LAYOUT,
+    MORE,
+    OPEN,
+    PAINTED,
+    STRENGTH,
+    VARIANTS,
+    WHERE,
+    WORDS,
+    as_words,
+    dials_of,
+    options_of,
+)
+from nulltext.cli.edit import REPEATED
+from nulltext.cli.jobs import edits_of
+from nulltext.cli.words import gather
+from nulltext.editing import Edit
+
+ALONE = {
+    "prompt": "a photo of a horse",
+    "where": "Where the prompts differ",
+    "strength": OPEN,
+    "layout": OPEN,
+    "variants": "One picture",
+    "blend_words": "",
+}
+
+
+def test_dials_left_alone_leave_everything_open() -> None:
+    assert options_of(ALONE) == [{"prompt": "a photo of a horse"}]
+
+
+def test_every_dial_is_an_option_of_an_edit() -> None:
+    assert {field.name for field in dataclasses.fields(Edit)} >= set(MORE)
+
+
+@pytest.mark.parametrize("strength", STRENGTH)
+@pytest.mark.parametrize("layout", LAYOUT)
+@pytest.mark.parametrize("where", [name for name in WHERE if name != PAINTED])
+def test_any_setting_of_the_dials_is_an_edit(strength: str, layout: str, where: str) -> None:
+    for variants in ("One picture", "Three strengths", "Four layouts"):
+        dials = {**ALONE, "strength": strength, "layout": layout, "where": where, "variants": variants}
+        several = options_of({**dials, "blend_words": "horse"})
+        assert len(several) == len(VARIANTS[variants])
+        for options in several:
+            (edit,), swept = edits_of(options)
+            assert edit.prompt == "a photo of a horse" and not swept
+
+
+def test_exact_numbers_under_more_dials_count_before_the_plain_ones() -> None:
+    (options,) = options_of({**ALONE, "strength": "Strong", "guidance_scale": " 2.25 "})
+    assert options["guidance_scale"] == "2.25"
+
+
+def test_a_command_line_gives_the_dials_that_give_it_again() -> None:
+    dials: dict[str, Any] = {
+        **ALONE,
+        "where": WORDS,
+        "blend_words": "sheep,hat",
+        "layout": "Half",
+        "seed": "3",
+    }
+    (options,) = options_of(dials)
+    again = dials_of(as_words({"inversion": "lightning_logs/version_0", **options}))
+    assert again["where"] == WORDS and again["blend_words"] == "sheep,hat" and again["seed"] == "3"
+    assert options_of(again) == [options]
+
+
+def test_a_prompt_that_begins_with_dashes_stays_a_prompt() -> None:
+    words = as_words({"prompt": "--model a sheep", "local_blend": "none"})
+    assert gather(words, *REPEATED)[-1] == '--prompt=["--model a sheep"]'
+    assert dials_of(words)["prompt"] == "--model a sheep" and dials_of(words)["where"] == "Everywhere"
+
+
+def test_a_painted_mask_is_the_whole_mask() -> None:
+    (options,) = options_of({**ALONE, "where": PAINTED}, "mask.png")
+    assert options == {"prompt": "a photo of a horse", "mask": "mask.png"}
+    assert dials_of(as_words(options))["where"] == PAINTED

@@ -1,0 +1,126 @@
+"""What lies in the run folders, as the page sees it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nulltext.app.guard import guard, line
+from nulltext.app.shelf import data_url, framed, gallery, history, painting, read_json, runs, write_painting
+from nulltext.data.frame import Frame
+from nulltext.errors import UserError
+from nulltext.inversion.file import Inversion
+
+
+def inverted(folder: Path, crop: str = "center", photo: tuple[int, int] = (64, 64)) -> Path:
+    placement = Frame(crop, 64, 8).place(*photo)
+    Inversion(
+        null_embeddings=torch.zeros(2, 3, 4),
+        noise=torch.zeros(4, 8, 8),
+        prompt="a sheep",
+        guidance_scale=7.5,
+        model="tiny",
+        fingerprint="f",
+        scheduler={},
+        timesteps=[500, 1],
+        size=(64, 64),
+        psnr=30.0,
+        placement=placement.to_dict(),
+    ).save(folder / "inversion.safetensors")
+    return folder
+
+
+def painted() -> np.ndarray:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8:24, 16:56] = 255
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("crop", "photo"),
+    [("center", (64, 64)), ("center", (200, 128)), ("100,40,228,168", (300, 300)), ("none", (128, 128))],
+)
+def test_what_is_painted_is_what_the_edit_reads(tmp_path: Path, crop: str, photo: tuple[int, int]) -> None:
+    folder = inverted(tmp_path / "sheep", crop, photo)
+    path = write_painting(data_url(Image.fromarray(painted())), folder)
+    read = painting(path, folder)
+    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(read.partition(",")[2]))), dtype=int)
+    assert np.abs(back - painted()).mean() < 2
+
+
+def test_nothing_painted_is_one_line(tmp_path: Path) -> None:
+    folder = inverted(tmp_path / "sheep")
+    for empty in ("", data_url(Image.new("L", (64, 64)))):
+        with pytest.raises(UserError, match="nothing is painted"):
+            write_painting(empty, folder)
+
+
+def test_a_painting_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    folder = inverted(tmp_path / "sheep")
+    with pytest.raises(UserError):
+        write_painting("data:image/png;base64," + base64.b64encode(b"no picture").decode(), folder)
+
+
+def test_runs_and_their_edits_are_found_whoever_made_them(tmp_path: Path) -> None:
+    folder = inverted(tmp_path / "lightning_logs" / "version_0" / "sheep")
+    assert runs(tmp_path) == {"version_0/sheep": folder}
+    (folder / "edits").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "edits" / "a-horse.png")
+    (folder / "edits" / "a-horse.json").write_text(json.dumps({"prompt": "a horse"}), encoding="utf-8")
+    (folder / "edits" / "torn.json").write_text("{", encoding="utf-8")
+    assert history(folder) == [(folder / "edits" / "a-horse.png", {"prompt": "a horse"})]
+    assert read_json(folder / "edits" / "torn.json") == {}
+
+
+def test_equal_pictures_of_a_gallery_stay_apart() -> None:
+    rows = gallery([(Image.new("RGB", (4, 4)), "one"), (Image.new("RGB", (4, 4)), "two")])
+    assert rows[0][0].info != rows[1][0].info and rows[0][0].size == (512, 512)
+
+
+def test_the_prompt_of_a_picture_is_found_as_fit_finds_it(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64), "green").save(tmp_path / "sheep.png")
+    assert framed(tmp_path / "sheep.png", "center", 64, 8)[1:] == ("", (96, 64))
+    (tmp_path / "sheep.txt").write_text("a photo of a sheep", encoding="utf-8")
+    small, prompt, _ = framed(tmp_path / "sheep.png", "center", 64, 8)
+    assert prompt == "a photo of a sheep"
+    inside, outside = np.asarray(small)[170, 256], np.asarray(small)[170, 20]
+    assert inside[1] > 2 * outside[1]  # what is cut off is dark
+
+
+def test_a_hostile_picture_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 64)
+    with pytest.raises(UserError) as error:
+        framed(tmp_path / "bomb.png", "center", 64, 8)
+    assert "\n" not in str(error.value)
+
+
+def test_every_mistake_is_a_line_on_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    status = object()
+
+    errors = {
+        "user": UserError("<no> picture"),
+        "memory": RuntimeError("CUDA out of memory"),
+        "bug": KeyError(),
+    }
+
+    def fails(g: SimpleNamespace) -> None:
+        raise errors[g.what]
+
+    what = object()
+    run = guard(fails, {"what": what}, SimpleNamespace(status=status), None)
+    said = {kind: next(iter(run({what: kind})))[status] for kind in ("user", "memory", "bug")}
+    assert "&lt;no&gt; picture" in said["user"] and 'class="bad"' in said["user"]
+    assert "memory ran out" in said["memory"] and "KeyError" in said["bug"]
+    assert "Traceback" in capsys.readouterr().err and "Traceback" not in said["bug"]
+
+
+def test_a_users_mistake_is_told_in_its_own_words() -> None:
+    assert line(UserError("give\na picture")) == "give a picture"
