@@ -26,7 +26,7 @@ from nulltext.evaluation import (
     write_results,
 )
 from nulltext.evaluation.benchmarks.base import gather_sources, read_picture
-from nulltext.evaluation.figures import contact_sheet
+from nulltext.evaluation.output import contact_sheet
 from nulltext.evaluation.progress import Progress
 from nulltext.evaluation.results import Evaluations, Results, Row, Store, Summary
 from nulltext.evaluation.runner import Runner

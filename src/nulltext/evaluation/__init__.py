@@ -3,10 +3,9 @@
 from nulltext.evaluation.benchmarks import open_benchmark
 from nulltext.evaluation.benchmarks.base import Benchmark
 from nulltext.evaluation.evaluate import check, evaluate
-from nulltext.evaluation.figures import write_figures
+from nulltext.evaluation.output import markdown, write_figures, write_results
 from nulltext.evaluation.progress import Progress
 from nulltext.evaluation.settings import COMPARED, DataOptions, Settings, build_methods, find_compared
-from nulltext.evaluation.tables import markdown, write_results
 
 __all__ = [
     "COMPARED",

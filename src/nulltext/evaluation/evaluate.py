@@ -1,7 +1,5 @@
 """A benchmark from its folder to the rows of its table, continued where it was stopped."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import platform
@@ -28,11 +26,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "torchmetrics", "nulltext")
 
 
 def check(settings: Settings) -> None:
-    """Checks what can be checked before anything is read, drawn or loaded.
-
-    Raises:
-        UserError: No such device, precision, way of editing, or model.
-    """
+    """UserError where there is no such device, precision, way of editing, or model; nothing is read or drawn."""
     find_device(settings.device)
     find_precision(settings.precision)
     for way in settings.editing:
@@ -51,17 +45,8 @@ def evaluate(
     """Runs a benchmark, or continues one: edits whose record is in the output folder are not done again.
 
     Sources are worked in batches that depend only on the benchmark, so that a restart repeats the batch in which it
-    was stopped as it was.
-
-    Args:
-        settings: All choices.
-        model: The model, where it is loaded already.
-        suite: The metrics, where they are loaded already.
-        benchmark: The benchmark, where it is read already.
-        progress: Is told the edits done, all edits (0 where that is not known yet), and what is being done.
-
-    Returns:
-        The rows of all edits, and the folder with their pictures.
+    was stopped as it was. Model, metrics and benchmark are loaded unless they are given. ``progress`` is told the edits
+    done, all edits (0 where that is not known yet), and what is being done.
 
     Raises:
         UserError: Nothing to measure, wrong choices, or an output folder begun with others.
@@ -105,11 +90,7 @@ def evaluate(
 
 
 def load_suite(options: MetricOptions, device: str | torch.device = "cpu") -> Suite:
-    """The metrics; ``farmyard`` is the CLIP that the package ships.
-
-    Raises:
-        UserError: The shipped CLIP is missing or damaged, or a metric of one's own cannot be imported.
-    """
+    """The metrics; ``farmyard`` is the CLIP that the package ships, UserError where it is missing or damaged."""
     if options.clip == SHIPPED:
         check_shipped()
         options = replace(options, clip=str(PRETRAINED / "clip"))

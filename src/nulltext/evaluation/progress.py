@@ -1,26 +1,21 @@
 """How far a benchmark is: a bar on a terminal, lines where the output goes to a file or a pipe."""
 
-from __future__ import annotations
-
 import sys
 import time
-from typing import Self
+from contextlib import AbstractContextManager
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0  # at least, where there is no terminal
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """Shows edits done, all edits, and what is being done; a continued benchmark does not begin at nothing."""
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
         self.began = (0.0, 0)  # when, and the edits that were done then
         self.said = (-float("inf"), -1)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *raised: object) -> None:
         if self.bar is not None:

@@ -7,15 +7,13 @@ OUTPUT/results.csv .json .md   a row for each picture, edit and method; the summ
 OUTPUT/sheets, OUTPUT/boxes    contact sheets and box plots
 """
 
-from __future__ import annotations
-
 import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from nulltext.errors import UserError
 from nulltext.files import write_text
@@ -76,7 +74,7 @@ class Summary:
     nan: int
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Summary:
+    def of(cls, values: Iterable[float]) -> Self:
         """Summarises values, NaNs among them."""
         listed = list(values)
         known = [v for v in listed if not math.isnan(v)]
@@ -125,15 +123,20 @@ class Results:
         return Summary.of(self.values(method, editing, column, edit_type))
 
 
+def _flat(choices: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested choices under dotted names, as on the command line."""
+    for key, value in choices.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 class Store:
     """The folder in which a benchmark's records gather."""
 
     def __init__(self, folder: Path, choices: Mapping[str, Any]) -> None:
-        """Opens a folder, or begins it.
-
-        Raises:
-            UserError: The folder holds a benchmark that was run with other choices.
-        """
+        """Opens a folder, or begins it; UserError where it holds a benchmark that was run with other choices."""
         self.folder = Path(folder)
         self.pictures = self.folder / "pictures"
         wanted = json.loads(json.dumps(choices, default=str))
@@ -145,7 +148,17 @@ class Store:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{path} is damaged; delete {folder} or choose another --output") from error
-        _refuse_others(folder, dict(_flat(found)), dict(_flat(wanted)))
+        begun, now = dict(_flat(found)), dict(_flat(wanted))
+        differing = [
+            f"{name} {begun.get(name)!r}, not {now.get(name)!r}"
+            for name in dict.fromkeys([*now, *begun])
+            if name != "hardware" and begun.get(name) != now.get(name)  # it may move to another machine
+        ]
+        if differing:
+            more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
+            raise UserError(
+                f"{folder} was begun with {'; '.join(differing[:3])}{more}; choose another --output, or delete it"
+            )
 
     def record(self, name: str) -> Record | None:
         """The record of an edit; None where it is not finished, or its record is damaged."""
@@ -162,26 +175,3 @@ class Store:
     def picture(self, name: str, what: str) -> Path:
         """Where a picture of an edit is."""
         return self.pictures / name / f"{what}.png"
-
-
-def _flat(choices: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested choices under dotted names, as on the command line."""
-    for key, value in choices.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Stops where the choices differ by more than the hardware: a benchmark may move to another machine."""
-    differing = [
-        f"{name} {found.get(name)!r}, not {wanted.get(name)!r}"
-        for name in dict.fromkeys([*wanted, *found])
-        if name != "hardware" and found.get(name) != wanted.get(name)
-    ]
-    if differing:
-        more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
-        raise UserError(
-            f"{folder} was begun with {'; '.join(differing[:3])}{more}; choose another --output, or delete it"
-        )

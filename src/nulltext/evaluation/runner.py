@@ -3,16 +3,13 @@
 The pivot, and the noise that default edits take their detail from, are made once for a picture and used by all methods.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +22,8 @@ from nulltext.evaluation.benchmarks.base import Source, Task, read_mask, read_pi
 from nulltext.evaluation.results import RECONSTRUCTION, Record, Row, Store
 from nulltext.evaluation.settings import Settings
 from nulltext.evaluation.ways import edit_of
-from nulltext.inversion.base import InversionMethod, Replay, State, StepRecord, guided_denoiser, plain_noise
+from nulltext.inversion.base import InversionMethod, Replay, StepRecord, guided_denoiser, plain_noise
+from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import describe, run
 from nulltext.inversion.pivot import invert_to_noise
 from nulltext.metrics import Reference, Suite
@@ -42,9 +40,9 @@ class Cost(NamedTuple):
     seconds: float = 0.0
     evaluations: float = 0.0
 
-    def plus(self, *others: Cost) -> Cost:
+    def plus(self, *others: Self) -> Self:
         """The sum."""
-        return Cost(*map(sum, zip(self, *others, strict=True)))
+        return type(self)(*map(sum, zip(self, *others, strict=True)))
 
 
 @dataclass
@@ -58,27 +56,6 @@ class Batch:
     made: dict[Hashable, tuple[Any, Cost]] = field(default_factory=dict)  # pivots, and noise for details
 
 
-class Inverted(NamedTuple):
-    """What a method gives to edits."""
-
-    name: str
-    method: InversionMethod
-    state: State
-    replay: Replay  # S rows
-    nulls: Cost  # from the picture to noise and null texts
-    whole: Cost  # and to the end of the source's trajectory
-    detail: Cost
-
-
-class Output(NamedTuple):
-    """A picture that a method made."""
-
-    method: str
-    way: str
-    cost: Cost
-    picture: Tensor  # (3, H, W) in [0, 1], in steps of 1/255
-
-
 class Runner:
     """Runs the methods on sources and scores what they make; ``tell`` is told what is being done."""
 
@@ -86,7 +63,8 @@ class Runner:
         self.model, self.suite, self.settings, self.store = model, suite, settings, store
         self.side = settings.data.size or model.default_size
         self.size = (self.side, self.side)
-        self.problems: dict[str, list[str]] = {}
+        self.problems: dict[str, list[str]] = {}  # by the task's name, as are the outputs
+        self.outputs: dict[str, list[tuple[Row, Tensor]]] = {}
         self.tell: Callable[[str], None] = lambda doing: None
 
     def run(self, sources: Sequence[Source]) -> list[tuple[Task, Record]]:
@@ -97,24 +75,25 @@ class Runner:
         """
         tasks = [(source, task) for source in sources for task in source.tasks]
         self.problems = {task.name: [] for _, task in tasks}
-        outputs: dict[str, list[Output]] = {task.name: [] for _, task in tasks}
+        self.outputs = {task.name: [] for _, task in tasks}
         self.tell("pivot")
-        (z_0, cond), cost = self._measured(lambda: self._encoded(sources), len(sources))
+        pixels = torch.stack([source.pixels for source in sources]).to(self.model.device)
+        prompts = [source.tasks[0].prompt for source in sources]
+        (z_0, cond), cost = self._measured(
+            lambda: (self.model.encode(pixels), self.model.embed(prompts, self.size)), len(sources)
+        )
         batch = Batch(sources, z_0, cond, cost)
         for name, method in self.settings.methods.items():
             try:
-                inverted = self._invert(name, method, batch)
+                self._apply(name, method, batch)
             except UserError as error:
                 for _, task in tasks:
                     self._note(task, f"{name}: {error}; left out")
-                continue
-            for task, output in self._outputs(inverted, sources):
-                outputs[task.name].append(output)
         generated = self._generated([task for _, task in tasks])
         self.tell("scores")
         return [
-            (t, Record(self._score(t, source, outputs[t.name], generated.get(t.name)), self.problems[t.name]))
-            for source, t in tasks
+            (task, Record(self._score(task, source, generated.get(task.name)), self.problems[task.name]))
+            for source, task in tasks
         ]
 
     def _measured(self, work: Callable[[], T], pictures: int = 1) -> tuple[T, Cost]:
@@ -133,12 +112,8 @@ class Runner:
         if line not in self.problems[task.name]:
             self.problems[task.name].append(line)
 
-    def _encoded(self, sources: Sequence[Source]) -> tuple[Tensor, Conditioning]:
-        z_0 = self.model.encode(torch.stack([s.pixels for s in sources]).to(self.model.device))
-        return z_0, self.model.embed([s.prompt for s in sources], self.size)
-
-    def _invert(self, name: str, method: InversionMethod, batch: Batch) -> Inverted:
-        """Inverts the sources with one method."""
+    def _apply(self, name: str, method: InversionMethod, batch: Batch) -> None:
+        """Inverts the sources with one method, reconstructs them, and makes their edits."""
         self.tell(f"{name} {RECONSTRUCTION}")
         model, count, sees = self.model, len(batch.sources), getattr(method, "sees_picture", True)
         if sees:
@@ -154,33 +129,48 @@ class Runner:
             self.tell(f"{name}, timestep {record.step + 1} of {method.steps}")
 
         replay, stepped = self._measured(lambda: run(method, model, state, tell), count)
-        whole = cost.plus(begun, stepped)
-        learned = any(not torch.equal(a, b) for a, b in zip(before, state.null, strict=True))
+        nulls = whole = cost.plus(begun, stepped)  # to null texts, and to the end of the trajectory
+        if all(map(torch.equal, before, state.null)):  # nothing was learned
+            nulls = cost.plus(begun)
         state.detail_noise, detail = self._detail(method, batch) if sees else (None, Cost())
-        return Inverted(name, method, state, replay, whole if learned else cost.plus(begun), whole, detail)
+        pictures, decoding = self._measured(lambda: as_saved(model.decode(replay.trajectory[-1])), count)
+        for i, source in enumerate(batch.sources):
+            first = source.tasks[0]
+            picture = Picture(source.pixels, first.prompt, first.name, placement=source.placement)
+            inversion = describe(model, method, state, picture, i, float("nan"))
+            part = Replay([null[i : i + 1] for null in replay.null_texts], replay.trajectory[:, i : i + 1])
+            for task in source.tasks:
+                self._put(task, name, RECONSTRUCTION, whole.plus(decoding), pictures[i])
+                for way in self.settings.editing if task.target_prompt is not None else ():
+                    self._edit(task, name, way, inversion, part, (nulls, whole, detail))
+
+    def _put(self, task: Task, method: str, way: str, cost: Cost, picture: Tensor) -> None:
+        """Saves an output (3, H, W) in [0, 1], in steps of 1/255, and keeps it to be scored."""
+        save_png(self.store.picture(task.name, f"{method}-{way}"), from_unit(picture))
+        self.outputs[task.name].append((Row(task.name, task.edit_type, method, way, *cost, {}), picture))
+
+    def _once(self, batch: Batch, key: Hashable, work: Callable[[], T]) -> tuple[T, Cost]:
+        """What methods with the same settings have in common, and its cost."""
+        if key not in batch.made:
+            batch.made[key] = self._measured(work, len(batch.sources))
+        return batch.made[key]
 
     def _pivot(self, method: InversionMethod, batch: Batch) -> tuple[Tensor, Cost]:
-        """The pivot (T + 1, S, C, h, w) and its cost; methods with the same settings have the same."""
+        """The pivot (T + 1, S, C, h, w) and its cost from the picture on."""
         settling = method.fixed_point_iterations, method.pivot_tolerance
-        key = (method.steps, method.start_sigma, *settling)
-        if key not in batch.made:
-            schedule = method.schedule(self.model, self.size)
-            pivot, cost = self._measured(
-                lambda: invert_to_noise(self.model, schedule, batch.z_0, batch.cond, *settling),
-                len(batch.sources),
-            )
-            batch.made[key] = pivot, batch.cost.plus(cost)
-        return batch.made[key]
+        schedule = method.schedule(self.model, self.size)
+        pivot, cost = self._once(
+            batch,
+            (method.steps, method.start_sigma, *settling),
+            lambda: invert_to_noise(self.model, schedule, batch.z_0, batch.cond, *settling),
+        )
+        return pivot, batch.cost.plus(cost)
 
     def _detail(self, method: InversionMethod, batch: Batch) -> tuple[Tensor | None, Cost]:
         """The noise that default edits take their detail from, and its cost."""
         used = any(way not in ("plain", "prompt_to_prompt") for way in self.settings.editing)
         key = (method.detail_steps_for(self.model) if used else 0, method.start_sigma)
-        if key not in batch.made:
-            batch.made[key] = self._measured(
-                lambda: plain_noise(self.model, batch.z_0, batch.cond, *key), len(batch.sources)
-            )
-        return batch.made[key]
+        return self._once(batch, key, lambda: plain_noise(self.model, batch.z_0, batch.cond, *key))
 
     def _noise(self, names: Sequence[str], seed: int) -> Tensor:
         """Noise (S, C, h, w) that depends on the seed and the pictures' names alone, not on their order."""
@@ -190,47 +180,32 @@ class Runner:
             rows.append(torch.randn(self.model.latent_shape(self.size), generator=generator))
         return torch.stack(rows).to(self.model.device)
 
-    def _outputs(self, inverted: Inverted, sources: Sequence[Source]) -> Iterator[tuple[Task, Output]]:
-        """The reconstruction and the edits of every task under one method."""
-        end = inverted.replay.trajectory[-1]
-        pictures, cost = self._measured(lambda: as_saved(self.model.decode(end)), len(sources))
-        for source, picture in zip(sources, pictures, strict=True):
-            for task in source.tasks:
-                yield task, Output(inverted.name, RECONSTRUCTION, inverted.whole.plus(cost), picture)
-        for i, source in enumerate(sources):
-            yield from self._edits(inverted, i, source)
-
-    def _edits(self, start: Inverted, i: int, source: Source) -> Iterator[tuple[Task, Output]]:
-        """The edits of source i; one that cannot be made is named."""
-        picture = Picture(source.pixels, source.prompt, source.tasks[0].name, placement=source.placement)
-        inversion = describe(self.model, start.method, start.state, picture, i, float("nan"))
-        nulls = [null[i : i + 1] for null in start.replay.null_texts]
-        replay = Replay(nulls, start.replay.trajectory[:, i : i + 1])
-        targets = [task for task in source.tasks if task.target_prompt is not None]
-        for task, way in product(targets, self.settings.editing):
-            self.tell(f"{start.name} {way}")
-            try:
-                wanted = edit_of(
-                    task,
-                    way,
-                    start.method.guidance_scale,
-                    self.settings.edit,
-                    self.model.tokenizer,
-                    partial(self._note, task),
-                )
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # the scores say what changes nothing
-                    edited, cost = self._measured(partial(edit, self.model, inversion, wanted, method=replay))
-            except UserError as error:
-                self._note(task, f"{start.name} {way}: {error}; left out")
-                continue
-            # the source's trajectory and detail count only where they are used
-            before = start.whole if wanted.kind != "plain" or wanted.masked else start.nulls
-            detail = start.detail if wanted.detail_steps is None else Cost()
-            yield (
-                task,
-                Output(start.name, way, before.plus(detail, cost), as_saved(edited.results[0].picture)),
+    def _edit(
+        self,
+        task: Task,
+        name: str,
+        way: str,
+        inversion: Inversion,
+        replay: Replay,
+        costs: tuple[Cost, Cost, Cost],
+    ) -> None:
+        """One edit under one method; one that cannot be made is named."""
+        self.tell(f"{name} {way}")
+        complain = partial(self._note, task)
+        try:
+            wanted = edit_of(
+                task, way, inversion.guidance_scale, self.settings.edit, self.model.tokenizer, complain
             )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the scores say what changes nothing
+                edited, cost = self._measured(lambda: edit(self.model, inversion, wanted, method=replay))
+        except UserError as error:
+            complain(f"{name} {way}: {error}; left out")
+            return
+        nulls, whole, detail = costs  # the source's trajectory and detail count only where they are used
+        before = whole if wanted.kind != "plain" or wanted.masked else nulls
+        before = before.plus(detail) if wanted.detail_steps is None else before
+        self._put(task, name, way, before.plus(cost), as_saved(edited.results[0].picture))
 
     def _generated(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
         """Generations from the target prompts, from another noise, for tasks whose true picture is not known."""
@@ -247,22 +222,17 @@ class Runner:
             pictures = as_saved(self.model.decode(trajectory(denoise, schedule, noise)[-1]))
         return {task.name: picture for task, picture in zip(wanted, pictures, strict=True)}
 
-    def _score(
-        self, task: Task, source: Source, outputs: Sequence[Output], generated: Tensor | None
-    ) -> list[Row]:
-        """Saves a task's pictures and scores them."""
+    def _score(self, task: Task, source: Source, generated: Tensor | None) -> list[Row]:
+        """Scores a task's outputs, its source and true picture saved beside them."""
+        outputs = self.outputs[task.name]
         if not outputs:
             return []
         truth = None if task.truth is None else as_saved(read_picture(task.truth, self.side)[0])
         mask = read_mask(task, self.side, source.placement)
         pixels = as_saved(source.pixels)
-        pictures = {"source": pixels, "truth": truth} | {f"{o.method}-{o.way}": o.picture for o in outputs}
-        for what, picture in pictures.items():
+        for what, picture in (("source", pixels), ("truth", truth)):
             if picture is not None:
                 save_png(self.store.picture(task.name, what), from_unit(picture))
         reference = Reference(pixels, task.prompt, task.target_prompt, mask, truth, generated)
-        scores = self.suite.score(torch.stack([output.picture for output in outputs]), reference)
-        return [
-            Row(task.name, task.edit_type, o.method, o.way, o.cost.seconds, o.cost.evaluations, score)
-            for o, score in zip(outputs, scores, strict=True)
-        ]
+        scores = self.suite.score(torch.stack([picture for _, picture in outputs]), reference)
+        return [replace(row, scores=score) for (row, _), score in zip(outputs, scores, strict=True)]

@@ -1,7 +1,5 @@
 """What a benchmark run is told. Inversion methods bring their own settings; none of those is listed here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -127,10 +125,8 @@ def build_methods(
 ) -> dict[str, InversionMethod]:
     """Methods by the name of their column, which is the last part of an import path.
 
-    Each has those of the shared settings, such as ``{"steps": 20, "inner_steps": 10}``, that it knows.
-
-    Raises:
-        UserError: There is no such method, or a setting makes no sense.
+    Each has those of the shared settings, such as ``{"steps": 20, "inner_steps": 10}``, that it knows. UserError where
+    there is no such method, or a setting makes no sense.
     """
     shared = shared or {}
     methods = {}

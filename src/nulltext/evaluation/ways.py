@@ -1,7 +1,5 @@
 """The ways to edit that a benchmark compares: each makes an ``Edit`` of a task."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """What a metric is, and what it compares with."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from inspect import cleandoc

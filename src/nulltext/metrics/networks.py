@@ -1,10 +1,8 @@
 """The networks that some metrics score with: CLIP, a DINO ViT, LPIPS. Each computes where it was loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +48,7 @@ class ClipScorer:
         self._known = WeakTensorKeyDictionary()
 
     @classmethod
-    def from_pretrained(cls, pretrained: str, device: str | torch.device = "cpu") -> ClipScorer:
+    def from_pretrained(cls, pretrained: str, device: str | torch.device = "cpu") -> Self:
         """Load a CLIPModel from a folder or a hub id; OSError where weights or tokenizer are not there.
 
         A folder without a tokenizer uses the one in the folder ``tokenizer`` beside it. One without
@@ -107,7 +105,7 @@ class StructureScorer:
         self._last_key = named[-1]
 
     @classmethod
-    def from_pretrained(cls, pretrained: str, device: str | torch.device = "cpu") -> StructureScorer:
+    def from_pretrained(cls, pretrained: str, device: str | torch.device = "cpu") -> Self:
         """Load a ViTModel from a folder or a hub id; PIE-Bench's is ``facebook/dino-vitb8``."""
         from transformers import ViTModel
 

@@ -1,7 +1,5 @@
 """MSE, PSNR and SSIM of pictures (B, 3, H, W) in [0, 1]: (B,), a value of each picture, never of a mean error."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 PSNR_CEILING = 100.0

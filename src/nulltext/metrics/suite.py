@@ -1,7 +1,5 @@
 """The metrics of a run: which can be computed here, and all their scores at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,11 +46,7 @@ class Suite:
     networks: dict[str, Any] = field(default_factory=dict)
 
     def score(self, outputs: Tensor, reference: Reference) -> list[dict[str, float]]:
-        """All metrics of B outputs (B, 3, H, W) in [0, 1] of one edit, without those that the reference cannot serve.
-
-        Raises:
-            UserError: An output's size is not the source's.
-        """
+        """All metrics of outputs (B, 3, H, W) in [0, 1] of one edit, without those that the reference cannot serve."""
         if outputs.shape[1:] != reference.source.shape:
             raise UserError(
                 f"outputs are {tuple(outputs.shape[1:])}, the source is {tuple(reference.source.shape)}"
@@ -66,11 +60,7 @@ class Suite:
 
 
 def load_metrics(options: MetricOptions | None = None, device: str | torch.device = "cpu") -> Suite:
-    """Loads each network that is named and can be had, and notes why metrics without theirs are absent.
-
-    Raises:
-        UserError: A metric of one's own cannot be imported.
-    """
+    """Loads each network that is named and can be had, and notes why metrics without theirs are absent."""
     options = options or MetricOptions()
     own = [
         find_class(path, METRICS, Metric, "--metrics.own")  # type: ignore[type-abstract]

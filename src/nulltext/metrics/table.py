@@ -4,8 +4,6 @@ The CLIP score is of Hessel et al. (arXiv 2104.08718), the structure distance of
 section 3). PIE-Bench (arXiv 2310.01506) fixes the conventions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -38,14 +36,6 @@ def _background(measure: Callable[..., Tensor] | None = None) -> Score:
     return score
 
 
-def _outside(net: Any, outputs: Tensor, ref: Any) -> Tensor:
-    return psnr(outputs, ref.source, 1 - ref.mask[None])
-
-
-def _inside(net: Any, outputs: Tensor, ref: Any) -> Tensor:
-    return psnr(outputs, ref.truth, ref.mask[None])
-
-
 def _cosine(other: Callable[[Any, Any], Tensor]) -> Score:
     """CLIP's cosine of the output and the unit embedding (p,) of something else."""
     return lambda net, outputs, ref: net.image_features(outputs) @ other(net, ref)
@@ -67,10 +57,6 @@ def _direction(net: Any, outputs: Tensor, ref: Any) -> Tensor:
     moved = net.image_features(outputs) - net.image_features(ref.source)  # (B, p)
     before, after = net.text_features([ref.prompt, ref.target_prompt])
     return F.cosine_similarity(moved, (after - before)[None])
-
-
-def _structure(published: bool) -> Score:
-    return lambda net, outputs, ref: net.distance(outputs, ref.source[None], published=published)
 
 
 _DB, _COSINE, _BOXED = {"unit": "dB"}, {"digits": 4}, {"boxed": True}
@@ -98,7 +84,8 @@ _ROWS: tuple[tuple[str, str, str, str, str | None, dict[str, Any], Score, str], 
      "Cosine of CLIP's embeddings of output and source prompt; -1 to 1, raw."),
     ("clip_direction", "CLIP direction", "further", "target_prompt", "clip", _COSINE, _direction,
      "Cosine of CLIP(output) - CLIP(source) and CLIP(target) - CLIP(source prompt); -1 to 1. arXiv 2108.00946."),
-    ("structure_distance", "Structure distance", "pie", "", "dino", _E3, _structure(published=True),
+    ("structure_distance", "Structure distance", "pie", "", "dino", _E3,
+     lambda net, outputs, ref: net.distance(outputs, ref.source[None], published=True),
      "Mean squared difference of the DINO ViT-B/8 key self-similarities of output and source; 0 to 4. Of the last "
      "block, 785 tokens. As published: pictures enter as 0 to 255, without division by 255."),
     ("background_psnr", "Background PSNR", "pie", "mask", None, _DB | _BOXED, _background(psnr),
@@ -116,13 +103,15 @@ _ROWS: tuple[tuple[str, str, str, str, str | None, dict[str, Any], Score, str], 
     ("counterfactual_psnr", "Counterfactual PSNR", "truth", "truth", None, _DB | _BOXED, _to("truth", psnr),
      "PSNR(output, true counterfactual)."),
     ("counterfactual_psnr_inside", "Counterfactual PSNR inside the mask", "truth", "truth mask", None, _DB | _BOXED,
-     _inside, "PSNR(output, true counterfactual) over the pixels inside the mask alone."),
+     lambda net, outputs, ref: psnr(outputs, ref.truth, ref.mask[None]),
+     "PSNR(output, true counterfactual) over the pixels inside the mask alone."),
     ("counterfactual_ssim", "Counterfactual SSIM", "truth", "truth", None, _COSINE, _to("truth", ssim),
      "SSIM(output, true counterfactual)."),
-    ("background_psnr_outside", "Background PSNR over its own pixels", "truth", "mask", None, _DB, _outside,
+    ("background_psnr_outside", "Background PSNR over its own pixels", "truth", "mask", None, _DB,
+     lambda net, outputs, ref: psnr(outputs, ref.source, 1 - ref.mask[None]),
      "PSNR over the pixels outside the mask alone, so that the size of the mask does not count."),
     ("structure_distance_corrected", "Structure distance, corrected", "truth", "", "dino", _E3,
-     _structure(published=False),
+     lambda net, outputs, ref: net.distance(outputs, ref.source[None], published=False),
      "The structure distance with pictures in [0, 1] before the ImageNet normalisation, as DINO was trained."),
 )
 # fmt: on

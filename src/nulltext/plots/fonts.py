@@ -1,7 +1,5 @@
 """Text that can be drawn: every character from a font that has it, or in plain words. No character becomes a box."""
 
-from __future__ import annotations
-
 import unicodedata
 from functools import lru_cache
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Heat maps: where pictures differ, where a word is attended to, the losses of an inversion."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pages of pictures: the report of an inversion, strips of edits, grids of a sweep, and box plots of scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,14 +124,9 @@ def grid(
     pictures: Sequence[Image.Image | None],
     tile: int = TILE,
 ) -> Image.Image:
-    """A labelled grid, one picture for each row and column.
+    """Pictures of one size row by row, ``tile`` pixels on the longer side at most; None leaves a cell empty.
 
-    Args:
-        title: The line above.
-        rows: A label for each row; a second line after a line break is drawn paler.
-        columns: A label for each column.
-        pictures: Row by row, all of one size; None leaves a cell empty.
-        tile: Pixels of a picture's longer side, at most.
+    The second line of a row's label is drawn paler.
     """
     tiles = [picture and enlarge(picture, tile) for picture in pictures]
     width, height = next((image.size for image in tiles if image), (tile, tile))

@@ -1,7 +1,5 @@
 """A figure laid out in pixels from its upper left corner, on which pictures keep their pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any

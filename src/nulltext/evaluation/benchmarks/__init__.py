@@ -1,7 +1,5 @@
 """Readers of benchmarks, which give the same tasks. A folder is looked at to find out what it is, never written to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,11 +23,7 @@ READERS: dict[str, Callable[[Path, DataOptions], Benchmark]] = {
 
 
 def open_benchmark(data: DataOptions) -> Benchmark:
-    """Reads the benchmark in a folder, in the form that is named or found there.
-
-    Raises:
-        UserError: No such form, no folder is named, it is not there, or nothing in it can be used.
-    """
+    """Reads the benchmark in a folder, in the form that is named or found there; UserError where there is none."""
     known = ("auto", "farmyard", *READERS)
     if data.benchmark not in known:
         raise UserError(f"--data.benchmark {data.benchmark!r} is not one of {', '.join(known)}")
@@ -45,11 +39,7 @@ def open_benchmark(data: DataOptions) -> Benchmark:
 
 
 def detect(folder: Path, mapping: str = MAPPING) -> str:
-    """Which of ``READERS`` suits what a folder, or a file, holds.
-
-    Raises:
-        UserError: There is nothing that any of them reads.
-    """
+    """Which of ``READERS`` suits what a folder, or a file, holds; UserError where none does."""
     if (folder / mapping).is_file():
         return "pie_bench"
     if folder.suffix in METADATA_SUFFIXES or any((folder / name).is_file() for name in METADATA_NAMES):

@@ -1,7 +1,5 @@
 """A benchmark: edits of pictures, each with its mask and its true picture where they are known."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -48,28 +46,19 @@ class Source:
     placement: Placement
     tasks: list[Task] = field(default_factory=list)
 
-    @property
-    def prompt(self) -> str:
-        """What it shows."""
-        return self.tasks[0].prompt
-
 
 @dataclass
 class Benchmark:
-    """The tasks of a benchmark, where they came from, and what was wrong with the others."""
+    """The tasks of a benchmark, and what was wrong with other entries."""
 
     name: str
-    source: str
     tasks: list[Task]
     problems: list[str] = field(default_factory=list)  # each begins with the entry's name
 
     def limited(self, limit: int | None, edit_types: Sequence[str] | None = None) -> list[Task]:
         """The first ``limit`` tasks, dealt in turn from the edit types, so that few still cover many.
 
-        A smaller limit gives the beginning of what a larger one gives.
-
-        Raises:
-            UserError: The limit is below 1, or an edit type is not in the benchmark.
+        A smaller limit gives the beginning of what a larger one gives. UserError: a limit below 1, an unknown type.
         """
         if limit is not None and limit < 1:
             raise UserError(f"--data.limit is {limit}; give 1 or more, or null for all {len(self.tasks)}")
@@ -94,10 +83,7 @@ def benchmark_of(
 ) -> Benchmark:
     """The tasks that ``read`` makes of labelled entries, their names unique.
 
-    What it refuses, and the second of two equal edits, are skipped and named. Two edits of one picture are two tasks.
-
-    Raises:
-        UserError: Nothing is left.
+    What it refuses, and the second of two equal edits, are skipped and named. UserError where nothing is left.
     """
     seen: dict[tuple[Any, ...], str] = {}
     names: Counter[str] = Counter()
@@ -118,7 +104,7 @@ def benchmark_of(
     if not tasks:
         first = f"; the first: {' '.join(problems[0].split())}" if problems else ""
         raise UserError(f"{source} has no usable entry ({len(problems)} skipped{first})")
-    return Benchmark(name, str(source), tasks, problems)
+    return Benchmark(name, tasks, problems)
 
 
 def blend_words(words: Any, label: str, problems: list[str]) -> tuple[str, str] | None:
@@ -158,10 +144,8 @@ def gather_sources(tasks: Sequence[Task], size: int, problems: list[str]) -> lis
 def read_picture(stored: Stored, size: int) -> tuple[Tensor, Placement]:
     """The middle square of a picture as pixels (3, size, size) in [-1, 1], and how it was cut.
 
-    A whole multiple of ``size`` is averaged box by box, exact for pictures that were enlarged by repetition.
-
-    Raises:
-        UserError: It is not there or not a picture.
+    A whole multiple of ``size`` is averaged box by box, exact for pictures that were enlarged by repetition. UserError
+    where it is not there or not a picture.
     """
     image, _ = decode(stored)
     whole = upright(image)
@@ -176,10 +160,7 @@ def read_picture(stored: Stored, size: int) -> tuple[Tensor, Placement]:
 def read_mask(task: Task, size: int, placement: Placement | None = None) -> Tensor | None:
     """A task's mask (1, size, size) of zeros and ones, cut and resized as its picture; None without one.
 
-    A pixel counts as edited where at least half of it is.
-
-    Raises:
-        UserError: The mask cannot be read.
+    A pixel counts as edited where at least half of it is. UserError where the mask cannot be read.
     """
     if task.mask_runs is not None:
         runs = to_image(decode_runs(task.mask_runs).expand(3, -1, -1) * 2 - 1)

@@ -1,7 +1,5 @@
 """Folders of pictures: with a metadata file, with captions alone, of a run, or in parquet files. None is written to."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,10 +28,7 @@ PARQUET_COLUMNS: Mapping[str, tuple[str, ...]] = {
 def read_imagefolder(folder: Path) -> Benchmark:
     """Reads a folder with a metadata file in HuggingFace's imagefolder form; see ``nulltext.data.metadata``.
 
-    A row without a target prompt is scored by its reconstruction alone.
-
-    Raises:
-        UserError: No metadata file, or no usable row.
+    A row without a target prompt is scored by its reconstruction alone. UserError where there is no such file.
     """
     path = next((folder / n for n in METADATA_NAMES if (folder / n).is_file()), folder)
     if path.suffix not in METADATA_SUFFIXES:
@@ -44,20 +39,12 @@ def read_imagefolder(folder: Path) -> Benchmark:
 
 
 def read_pictures(folder: Path) -> Benchmark:
-    """Reads pictures that have a caption: in a text beside them or inside them, or in a metadata file.
-
-    Raises:
-        UserError: No picture can be used.
-    """
+    """Reads pictures that have a caption: in a text beside them or inside them, or in a metadata file."""
     return _benchmark("pictures", folder, folder, *find_pictures([folder]))
 
 
 def read_run_folder(folder: Path) -> Benchmark:
-    """Reads the originals of a run of ``fit``, each with the prompt of its inversion.
-
-    Raises:
-        UserError: No picture of the run can be used.
-    """
+    """Reads the originals of a run of ``fit``, each with the prompt of its inversion."""
     paths = sorted([*folder.glob(INVERSION), *folder.glob(f"*/{INVERSION}")])
 
     def task(name: str, path: Path) -> Task:
@@ -106,10 +93,8 @@ def _picture(name: str, row: Row, problems: list[str]) -> Task:
 def read_parquet(folder: Path, columns: Mapping[str, str] | None = None) -> Benchmark:
     """Reads a parquet file, or a folder of them; a row that cannot be used is skipped and named.
 
-    ``columns`` says which column holds what, where none of ``PARQUET_COLUMNS`` fits.
-
-    Raises:
-        UserError: pyarrow is absent, there is no file, a needed column is not found, or no row is usable.
+    ``columns`` says which column holds what, where none of ``PARQUET_COLUMNS`` fits. UserError: pyarrow, a file or a
+    needed column is absent.
     """
     try:
         import pyarrow.parquet as parquet
@@ -144,9 +129,9 @@ def _columns(path: Path, present: Sequence[str], chosen: Mapping[str, str]) -> d
         if name is not None:
             found[wanted] = name
         elif wanted in chosen or wanted in ("image", "prompt", "target_prompt"):
+            there = ", ".join(present)
             raise UserError(
-                f"{path} has no column for {wanted}; it has {', '.join(present)}: name it, "
-                f"--data.columns.{wanted} COLUMN"
+                f"{path} has no column for {wanted}; it has {there}: name it, --data.columns.{wanted} COLUMN"
             )
     return found
 

@@ -1,7 +1,5 @@
 """PIE-Bench (Ju et al., arXiv 2310.01506): a mapping file beside ``annotation_images/``."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable
@@ -25,10 +23,7 @@ def read_pie_bench(folder: Path, mapping: str = MAPPING) -> Benchmark:
 
     Prompts lose their [brackets]. ``blended_word`` is "source target". ``editing_type_id`` is a string from "0" to
     "9", and the picture's folder ("1_change_object_80") names the type. An entry may have ``counterfactual_path``, our
-    own addition, relative to ``annotation_images/`` like ``image_path``.
-
-    Raises:
-        UserError: No such file, not JSON, or no usable entry.
+    own addition, relative to ``annotation_images/`` like ``image_path``. UserError: no such file, not JSON, no mapping.
     """
     path = Path(folder) / mapping
     problems: list[str] = []

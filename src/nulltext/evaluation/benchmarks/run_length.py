@@ -1,7 +1,5 @@
 """PIE-Bench's run-length masks: pairs of start and length over the row-major picture of 512 x 512."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
