@@ -21,13 +21,13 @@ HELD = {errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never half of one.
+    """Writes a file so that a reader sees the old one or the new one, never half of one; makes its folder.
 
     One process writes a file at a time. What a killed writer left behind goes when the file is written again.
 
     Args:
-        path: The file. Its folder is made if need be.
-        write: Called with a temporary path in the same folder (hidden name, same suffix); fills it.
+        path: The file.
+        write: Fills a temporary path in the same folder (hidden name, same suffix).
 
     Raises:
         UserError: The folder cannot be made or written, or the disk is full. Nothing is left behind.
@@ -46,24 +46,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(temporary)
         _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        os.umask(mask := os.umask(0o022))  # the only way to read it is to set it
+        temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
         _flush(path.parent)
     except Exception as error:
-        cause = _cause(error)
-        if cause is None:
+        cause = _unwritable(path, error)
+        if cause is error:
             raise
-        raise _unwritable(path, cause) from error
+        raise cause from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file, whole or not at all; line ends stay as they are.
-
-    Raises:
-        UserError: As ``write_atomically``.
-    """
+    """Writes a UTF-8 text file as ``write_atomically`` does; line ends stay as they are."""
     write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "backslashreplace")))
 
 
@@ -79,14 +76,9 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def lock_folder(folder: Path, *, wait: bool) -> int | None:
-    """Locks a folder until the descriptor is closed or the process ends, however it ends.
+    """Locks a folder until the descriptor it returns is closed or the process ends, however it ends.
 
-    Args:
-        folder: It must be there.
-        wait: Whether to wait for a process that has the lock.
-
-    Returns:
-        The descriptor to close; None where the file system has no locks, as some of the network's.
+    None where the file system has no locks, as some of the network's.
 
     Raises:
         BlockingIOError: Another process has the lock, and ``wait`` is off.
@@ -125,17 +117,14 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def _unwritable(path: Path, error: Exception) -> Exception:
+    """A system's error in one line, which a library in Rust, such as safetensors, tells in words only; others as is."""
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        error = OSError(int(found[1]), os.strerror(int(found[1])))
+    if not isinstance(error, OSError):
+        return error
     reason = error.strerror or str(error)
     return UserError(f"cannot write {path}: {reason}; free the disk or choose another folder to write to")
-
-
-def _cause(error: Exception) -> OSError | None:
-    """The system's error behind another; a library in Rust, such as safetensors, tells it in words only."""
-    if isinstance(error, OSError):
-        return error
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def _flush(path: Path) -> None:
@@ -147,10 +136,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    """The permissions that new files lack; the only way to read it is to set it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

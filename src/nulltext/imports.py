@@ -12,13 +12,9 @@ T = TypeVar("T")
 
 
 def find_class(name: str, known: Mapping[str, type[T]], base: type[T], option: str) -> type[T]:
-    """The class of a name in ``known``, or of an import path.
+    """The class of a name in ``known``, or of an import path: ``null_text`` or ``my_package.my_module.MyMethod``.
 
-    Args:
-        name: Such as ``null_text`` or ``my_package.my_module.MyMethod``.
-        known: The package's own classes by name.
-        base: What the class must derive from.
-        option: Where the name was given, for the error.
+    The class must derive from ``base``; ``option`` is where the name was given, for the error.
 
     Raises:
         UserError: There is no such class, or it is of another kind.

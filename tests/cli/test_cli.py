@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from nulltext.cli import main
-from nulltext.cli.configs import find_config, find_configs
 from nulltext.cli.parser import explain
+from nulltext.cli.words import find_config, find_configs
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import nulltext.cli.test as command
 from nulltext.cli import main
-from nulltext.cli.configs import find_config
+from nulltext.cli.words import find_config
 from nulltext.errors import UserError
 from nulltext.evaluation import find_compared
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from nulltext.cli import main
-from nulltext.cli.configs import check_config
+from nulltext.cli.words import check_config
 from nulltext.errors import UserError
 from nulltext.evaluation import DataOptions, open_benchmark
 from nulltext.inversion.file import Inversion

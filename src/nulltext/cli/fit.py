@@ -131,7 +131,6 @@ class FitCLI(LightningCLI):
             PictureData,
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             parser_class=FitParser,
             parser_kwargs={"prog": "main.py", "fit": {"description": DESCRIPTION}},
@@ -149,8 +148,8 @@ class FitCLI(LightningCLI):
         parser.add_lightning_class_args(PictureData, "data")
         parser.add_class_arguments(combine("Model", LoadingOptions, MethodChoice, self.method), "model")
         parser.add_lightning_class_args(Curves, "curves")
-        parser.add_argument("--device", type=str | None, help=HELP["device"])
-        parser.add_argument("--precision", type=str | int | None, help=HELP["precision"])
+        parser.add_argument("--device", type=str | None)
+        parser.add_argument("--precision", type=str | int | None)
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
 
@@ -170,12 +169,16 @@ class FitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Checks what can be checked without a model: precision, device, strategy, checkpoint."""
-        fit = self.config.fit
-        _place(fit)
-        trainer = fit.trainer
+        fit, trainer = self.config.fit, self.config.fit.trainer
+        trainer.precision = find_precision(trainer.precision if fit.precision is None else fit.precision)
+        if fit.device is not None:
+            device = find_device(fit.device)
+            trainer.accelerator = device.type
+            trainer.devices = trainer.devices if device.index is None else [device.index]
+        fit.device = fit.precision = None  # config.yaml has them once, as the trainer's
         trainer.strategy = choose_strategy(trainer.strategy, trainer.devices, trainer.num_nodes)
         if fit.ckpt_path is not None:
-            path = find_checkpoint(str(fit.ckpt_path), Path(fit.trainer.default_root_dir or "."))
+            path = find_checkpoint(str(fit.ckpt_path), Path(trainer.default_root_dir or "."))
             read_checkpoint(path)
             fit.ckpt_path = str(path)
 
@@ -192,9 +195,8 @@ class FitCLI(LightningCLI):
             ) from error
         fit = self.config_init.fit
         self.datamodule = fit.data
-        self.model = NullTextInversion(
-            pick(self.method, fit.model), pick(LoadingOptions, fit.model), fit.model.init
-        )
+        method, loading = pick(self.method, fit.model), pick(LoadingOptions, fit.model)
+        self.model = NullTextInversion(method, loading, fit.model.init)
         self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -213,23 +215,28 @@ class FitCLI(LightningCLI):
         except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"the trainer cannot be made: {error}") from error
 
-    def fit(self, **kwargs: Any) -> None:
+    def fit(self, ckpt_path: str | None = None, **kwargs: Any) -> None:
         """Runs, and prints how to go on where it was stopped; a model that is not there leaves no run folder."""
-        checkpoint = kwargs["ckpt_path"] = self._own_checkpoint(kwargs.get("ckpt_path"))
+        # the pictures first, before another process or the model is there
+        self.datamodule.trainer = self.trainer
+        self.datamodule.setup("fit")
+        checkpoint = ckpt_path and Path(ckpt_path)
+        if checkpoint and self.trainer.world_size > 1:
+            mine = [(source.name, source.sha256) for source in self.datamodule.sources]
+            checkpoint = choose_checkpoint(checkpoint, self.trainer.global_rank, mine)
         loading = self.model.loading
         check_model(loading.pretrained, loading.variant, loading.revision, loading.family)
         try:
-            self.trainer.fit(**kwargs, weights_only=True)
+            self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
         except SIGTERMException:
             self.code = 143
         except SystemExit:
             if self.trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise
             self.code = 130
-        except (UserError, OSError, torch.OutOfMemoryError):
-            raise
         except Exception as error:
-            if checkpoint is None or self.model.record is not None:
+            told = isinstance(error, UserError | OSError | torch.OutOfMemoryError)
+            if told or checkpoint is None or self.model.record is not None:
                 raise
             raise UserError(
                 f"{checkpoint} cannot be resumed ({type(error).__name__}: {str(error)[:200]}); "
@@ -252,25 +259,6 @@ class FitCLI(LightningCLI):
             print(f"nulltext: stopped; go on with the same command and --ckpt_path {again}")
         elif alone and not (self.code or halfway or trial or made or self.datamodule.broken):
             print(f"nulltext: {folder} is finished; nothing was left to do")
-
-    def _own_checkpoint(self, path: str | None) -> Path | None:
-        """The checkpoint of this process; finds the pictures first, before another process or the model is there."""
-        self.datamodule.trainer = self.trainer
-        self.datamodule.setup("fit")
-        if path is None or self.trainer.world_size == 1:
-            return None if path is None else Path(path)
-        mine = [(source.name, source.sha256) for source in self.datamodule.sources]
-        return choose_checkpoint(Path(path), self.trainer.global_rank, mine)
-
-
-def _place(fit: Any) -> None:
-    """Where and in which precision: ``--device`` and ``--precision`` are short for the Trainer's options."""
-    fit.trainer.precision = find_precision(fit.trainer.precision if fit.precision is None else fit.precision)
-    if fit.device is not None:
-        device = find_device(fit.device)
-        fit.trainer.accelerator = device.type
-        fit.trainer.devices = fit.trainer.devices if device.index is None else [device.index]
-    fit.device = fit.precision = None  # config.yaml has them once
 
 
 class SaveConfig(SaveConfigCallback):

@@ -114,15 +114,10 @@ def _run(words: list[str]) -> int:
         hint = f"; did you mean {near[0]}?" if near else "; see python main.py --help"
         raise UserError(f"no verb {verb!r}, only fit, edit, test and app{hint}")
     rest = find_configs([*configs, *words[1:]])
-    key, what, default = ("model.pretrained", "model", "farmyard")
-    if verb == "edit":
-        key, what, default = ("inversion", "inversion", "")
-    named = str(find_value(rest, key) or default)
-    if (
-        named
-        and os.environ.get("LOCAL_RANK", "0") == "0"
-        and QUIET.isdisjoint(w.partition("=")[0] for w in rest)
-    ):
-        # before the libraries are imported, which takes seconds
-        print(f"nulltext: loading the {what} {printable(named)}", flush=True)
+    edits = verb == "edit"
+    named = find_value(rest, "inversion" if edits else "model.pretrained") or (None if edits else "farmyard")
+    silent = os.environ.get("LOCAL_RANK", "0") != "0" or QUIET & {word.partition("=")[0] for word in rest}
+    what = "inversion" if edits else "model"
+    if named and not silent:  # before the libraries are imported, which takes seconds
+        print(f"nulltext: loading the {what} {printable(str(named))}", flush=True)
     return importlib.import_module(f"nulltext.cli.{verb}").main(rest)

@@ -26,19 +26,20 @@ def combine(
         defaults: Other defaults of fields, by their names.
         retype: The type of an option from the field's name and type.
     """
-    fields: dict[str, tuple[str, Any, Any]] = {}
+    made: dict[str, tuple[str, Any, Any]] = {}
     helps: dict[str, str] = {}
     for source in sources:
         hints = get_type_hints(source)
-        helps |= {key: text for key, text in descriptions(source).items() if key not in helps}
+        helps = descriptions(source) | helps
         for field in dataclasses.fields(source):
-            if field.init and field.name not in (*leave_out, *fields):
-                hint = retype(field.name, hints[field.name])
-                default = (defaults or {}).get(field.name, _without_name(field))
-                fields[field.name] = (field.name, hint, default)
-    made = dataclasses.make_dataclass(name, list(fields.values()), frozen=True, kw_only=True)
-    made.__doc__ = f"{name}.\n\nArgs:\n" + "".join(f"    {key}: {helps.get(key, '')}\n" for key in fields)
-    return made
+            if field.init and field.name not in (*leave_out, *made):
+                # a copy: the field itself remembers its class
+                default = dataclasses.field(default=field.default, default_factory=field.default_factory)
+                default = (defaults or {}).get(field.name, default)
+                made[field.name] = (field.name, retype(field.name, hints[field.name]), default)
+    combined = dataclasses.make_dataclass(name, list(made.values()), frozen=True, kw_only=True)
+    combined.__doc__ = f"{name}.\n\nArgs:\n" + "".join(f"    {key}: {helps.get(key, '')}\n" for key in made)
+    return combined
 
 
 def descriptions(source: type) -> dict[str, str]:
@@ -54,9 +55,3 @@ def pick(kind: type, options: Any) -> Any:
     """An instance of one of the dataclasses that options were combined from."""
     names = [field.name for field in dataclasses.fields(kind) if field.init]
     return kind(**{name: getattr(options, name) for name in names if hasattr(options, name)})
-
-
-def _without_name(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return dataclasses.field(default_factory=field.default_factory)
-    return dataclasses.field() if field.default is dataclasses.MISSING else field.default

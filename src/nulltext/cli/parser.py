@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+from jsonargparse.typing import register_type
 
 from nulltext.errors import UserError
 
 Options = TypeVar("Options")
-TRAINER_NOTE = (
-    "Lightning's Trainer: --trainer.precision 32-true, bf16-mixed or 16-mixed; --trainer.accelerator gpu;\n"
-    "--trainer.default_root_dir FOLDER; and all its others, which --print_config shows."
+TRAINER_NOTE = """
+Lightning's Trainer: --trainer.precision 32-true, bf16-mixed or 16-mixed; --trainer.accelerator gpu;
+--trainer.default_root_dir FOLDER; and all its others, which --print_config shows.
+"""
+# ~ is the home folder in words and configs alike
+register_type(Path, deserializer=lambda value: Path(value).expanduser(), fail_already_registered=False)
+UNKNOWN = re.compile(
+    r"(?:Group '(?P<group>.+?)' )?does not accept option '(?P<nested>.+?)'|Option '(?P<plain>.+?)' is not"
+    r"|unrecognized arguments: (?P<word>[^\s=]+)"
 )
 
 
@@ -32,53 +38,29 @@ class OneLineParser(ArgumentParser):
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Says the mistake in one line.
-
-        Raises:
-            UserError: Always.
-        """
+        """Raises the mistake as a ``UserError`` of one line."""
         known = [option for option in self._option_string_actions if option.startswith("--")]
-        for parser in getattr(self._subcommands_action, "choices", None) or {}:
-            known += self._subcommands_action.choices[parser]._option_string_actions  # type: ignore[union-attr]
+        for parser in (getattr(self._subcommands_action, "choices", None) or {}).values():
+            known += parser._option_string_actions
         raise UserError(explain(message, known)) from ex
-
-    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
-        """Paths with the home folder's in place of ``~``, from words and configs alike."""
-        return _with_home(super().parse_args(*args, **kwargs))
-
-    def parse_object(self, *args: Any, **kwargs: Any) -> Namespace:
-        """The same of a mapping."""
-        return _with_home(super().parse_object(*args, **kwargs))
 
     def format_help(self, *args: Any) -> str:
         """Our options; the Trainer's in one line."""
-        with self._ours_only() as hidden:
-            return super().format_help(*args) + (f"\n{TRAINER_NOTE}\n" if hidden else "")
-
-    @contextmanager
-    def _ours_only(self) -> Iterator[bool]:
         groups, usage = self._action_groups, self.usage
-        shown = [group for group in groups if not _is_trainers(group)]
-        self._action_groups = shown
+        ours = [g for g in groups if not any(a.dest.startswith("trainer") for a in g._group_actions)]
+        self._action_groups = ours
         self.usage = f"python {self.prog.replace(' [options]', '')} [--config NAME] [--OPTION VALUE] ..."
         try:
-            yield len(shown) < len(groups)
+            return super().format_help(*args) + (TRAINER_NOTE if len(ours) < len(groups) else "")
         finally:
             self._action_groups, self.usage = groups, usage
 
 
-def _with_home(config: Namespace) -> Namespace:
-    for key, value in config.items():
-        if isinstance(value, Path):
-            config[key] = value.expanduser()
-    return config
-
-
 class WideFormatter(DefaultHelpFormatter):
-    """Leaves out the options that read a whole group from a file, and long lists of classes that would do as well."""
+    """Leaves out the options that read a group from a file, as ``--config`` does for all, and long lists of classes."""
 
     def add_argument(self, action: Any) -> None:
-        """Adds an option unless it reads a group from a file: ``--config`` does that for all."""
+        """Adds an option unless it reads a group."""
         if type(action).__name__ != "_ActionConfigLoad":
             super().add_argument(action)
 
@@ -86,67 +68,39 @@ class WideFormatter(DefaultHelpFormatter):
         return re.sub(r", known subclasses: [^)]*", "", super()._get_help_string(action))
 
 
-def _is_trainers(group: Any) -> bool:
-    return any(action.dest.startswith("trainer") for action in group._group_actions)
-
-
 def explain(message: str, known: list[str]) -> str:
-    """The parser's message in one line, in the words of the command line, with the nearest option that exists.
-
-    Args:
-        message: What the parser says, over several lines and in Python's types.
-        known: The options there are, such as ``--model.steps``.
-    """
-    unknown = re.search(
-        r"(?:Group '(.+?)' )?does not accept option '(.+?)'|Option '(.+?)' is not|unrecognized arguments: (\S+)",
-        message,
-    )
-    if unknown:
+    """The parser's message in one line, in the words of the command line, with the nearest of the known options."""
+    if unknown := UNKNOWN.search(message):
         group, nested, plain, word = unknown.groups()
-        option = nested or plain
-        return _unknown(
-            word.partition("=")[0] if word else f"--{'.'.join(filter(None, (group, option)))}", known
-        )
+        return _unknown(word or f"--{'.'.join(filter(None, (group, nested or plain)))}", known)
     if message.startswith("Unexpected config"):
         return "the config holds no settings; write lines such as 'model:' and below it '  steps: 50'"
     message = re.sub(r"(?:Parser key|Key) \"([\w.]+)\":\s*", r"--\1: ", message)
-    union = re.search(r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", message, re.DOTALL)
-    if union:
-        key = message.partition(": ")[0]
-        message = f"{key}: Expected one of {union[1]}. Got value: {union[2]}"
+    if union := re.search(r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", message, re.DOTALL):
+        message = f"{message.partition(': ')[0]}: Expected one of {union[1]}. Got value: {union[2]}"
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("NoneType", "null")
-    message = re.sub(r"typing\.Literal\[([^]]*)\]", r"one of \1", message)
-    return (
-        " ".join(message.split())
-        .replace("Expected a int", "Expected an int")
-        .replace("Expected a one", "Expected one")
-    )
+    message = " ".join(re.sub(r"typing\.Literal\[([^]]*)\]", r"one of \1", message).split())
+    return message.replace("Expected a int", "Expected an int").replace("Expected a one", "Expected one")
 
 
 def _unknown(name: str, known: list[str]) -> str:
     if not name.startswith("--"):
         return f"{name} is not an option; a value belongs after one, as in --data.image {name}"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     end = name.removeprefix("--").rpartition(".")[2]
-    same_end = [other for other in known if other.rpartition(".")[2] == end]
-    best = (same_end or near)[:1]
-    hint = f"did you mean {best[0]}?" if best else "--help lists those there are"
+    near = [other for other in known if other.rpartition(".")[2] == end]
+    near += difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "--help lists those there are"
     return f"unknown option {name}; {hint}"
 
 
 def read_options(kind: type[Options], words: list[str], prog: str, description: str) -> Options:
     """An instance of a dataclass whose fields are options of the command line and of ``--config``.
 
-    Args:
-        kind: The dataclass; fields that are dataclasses become groups such as ``--model.steps``.
-        words: The words after the verb.
-        prog: What comes before them, for the help.
-        description: What the verb does, for the help.
+    Fields that are dataclasses become groups such as ``--model.steps``. ``prog`` is what comes before the words.
     """
     parser = OneLineParser(prog=prog, description=description)
-    parser.add_argument(
-        "-c", "--config", action=ActionConfigFile, help="Settings in YAML; here or in configs/."
-    )
+    told = "Settings in YAML; here or in configs/."
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help=told)
     parser.add_class_arguments(kind)
     config = parser.instantiate(parser.parse_args(words))
     config.pop("config", None)
@@ -154,11 +108,7 @@ def read_options(kind: type[Options], words: list[str], prog: str, description: 
 
 
 def check_options(kind: type, given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Options from elsewhere than the command line, each brought to the type of the dataclass's field.
-
-    Raises:
-        UserError: There is no such option, or its value is of another type.
-    """
+    """Options from elsewhere than the command line, each brought to the type of the dataclass's field."""
     parser = OneLineParser()
     parser.add_class_arguments(kind)
     return [dict(vars(parser.parse_object(dict(one), defaults=False))) for one in given]

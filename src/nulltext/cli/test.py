@@ -17,7 +17,6 @@ from nulltext.errors import UserError
 from nulltext.evaluation import (
     COMPARED,
     Benchmark,
-    DataOptions,
     Progress,
     Settings,
     build_methods,
@@ -69,13 +68,11 @@ class Shared:
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs the ``test`` verb; returns 0, or 1 where entries of the benchmark were skipped.
-
-    Raises:
-        UserError: A setting is wrong, or there is nothing to measure.
-    """
+    """Runs the verb; returns 0, or 1 where entries of the benchmark were skipped."""
     words = gather(words, *LISTS)
-    options: Any = read_options(_options(_methods(words)), words, "main.py test", DESCRIPTION)
+    methods = find_value(words, "methods") or list(COMPARED)  # those of a stranger bring options
+    kind = _options(json.loads(methods) if isinstance(methods, str) else methods)
+    options: Any = read_options(kind, words, "main.py test", DESCRIPTION)
     settings = settings_of(options)
     check(settings)  # before anything is drawn
     with Progress() as progress:
@@ -112,32 +109,19 @@ def settings_of(options: Any) -> Settings:
     )
 
 
-def _methods(words: Sequence[str]) -> list[str]:
-    """The methods that words and configs name: those of a stranger bring options."""
-    found = find_value(words, "methods") or list(COMPARED)
-    return json.loads(found) if isinstance(found, str) else list(found)
-
-
 def _options(methods: Sequence[str]) -> type:
-    """The options of a comparison of these methods; a config may have options of others, too."""
+    """The options of a comparison of these methods; a config may have options of our others, too."""
     kinds = dict.fromkeys([*COMPARED.values(), *map(find_compared, methods)])
     first = combine("First", *kinds)()
     own = {f.name for kind in kinds for f in fields(kind) if f.default != getattr(first, f.name)}
-    model = combine(
-        "The model and the methods",
-        LoadingOptions,
-        Shared,
-        *kinds,
-        retype=lambda name, hint: hint | None if name in own else hint,
-        defaults=dict.fromkeys(own),  # None leaves each method its own
-    )
-    run = make_dataclass(
-        "Run",
-        [
-            ("methods", list[str], field(default_factory=lambda: list(methods))),
-            ("model", model, field(default_factory=model)),
-        ],
-    )
+    # None leaves each method its own
+    unset: Any = {
+        "defaults": dict.fromkeys(own),
+        "retype": lambda name, hint: hint | None if name in own else hint,
+    }
+    model = combine("The model and the methods", LoadingOptions, Shared, *kinds, **unset)
+    chosen = ("methods", list[str], field(default_factory=lambda: list(methods)))
+    run = make_dataclass("Run", [chosen, ("model", model, field(default_factory=model))])
     run.__doc__ = f"Run.\n\nArgs:\n    methods: {', '.join(COMPARED)}, or import paths, with commas between."
     return combine("The comparison", run, Settings, leave_out=("loading",))
 
@@ -151,7 +135,6 @@ def _benchmark(settings: Settings) -> Benchmark:
 
     folder = settings.output / "benchmark"
     print(f"nulltext: the farmyard benchmark is in {folder}; drawn if it is not there", flush=True)
-    drawn: DataOptions = replace(data, benchmark="pie_bench", folder=write_farmyard_benchmark(folder))
-    benchmark = open_benchmark(drawn)
+    benchmark = open_benchmark(replace(data, benchmark="pie_bench", folder=write_farmyard_benchmark(folder)))
     benchmark.name = "farmyard"
     return benchmark

@@ -1,4 +1,7 @@
-"""The words of a command line before the parser reads them."""
+"""The words of a command line before the parser reads them, and the configs that they name.
+
+Configs are read from files that nobody vouches for: no tags, no bombs. Every mistake is a ``UserError``.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,33 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nulltext.errors import UserError
 
+if TYPE_CHECKING:
+    import yaml
+
 CONFIG = ("--config", "-c")
+MAX_BYTES = 1_000_000
+MAX_NODES = 100_000  # settings, once every alias is written out
 
 
 @dataclass(frozen=True)
 class Listed:
-    """An option that takes a list.
+    """An option that takes a list."""
 
-    Attributes:
-        option: Such as ``--data.image``.
-        example: A value, for the error where there is none.
-        greedy: Whether all words up to the next option belong to it, as a shell's ``*.jpg`` gives them.
-        commas: Whether a value with commas or blanks is several.
-    """
-
-    option: str
-    example: str
-    greedy: bool = True
-    commas: bool = False
+    option: str  # such as --data.image
+    example: str  # for the error where no value is given
+    greedy: bool = True  # all words up to the next option belong to it, as a shell's *.jpg gives them
+    commas: bool = False  # a value with commas or blanks is several
 
 
 def gather(words: Sequence[str], *lists: Listed) -> list[str]:
-    """Each option that takes a list made one word, ``--option=[...]``; later uses add to earlier ones.
-
-    Raises:
-        UserError: Such an option has no value.
-    """
+    """Each option that takes a list made one word, ``--option=[...]``; later uses add to earlier ones."""
     by_name = {listed.option: listed for listed in lists}
     values: dict[str, list[str]] = {}
     others: list[str] = []
@@ -51,7 +48,9 @@ def gather(words: Sequence[str], *lists: Listed) -> list[str]:
             others.append(word)
             continue
         listed = by_name[option]
-        given = [value] if equals else _take(rest, listed.greedy)
+        given = [value] if equals else []
+        while not equals and rest and not rest[0].startswith("--") and (listed.greedy or not given):
+            given.append(rest.pop(0))
         if not given:
             raise UserError(f"{option} needs a value, such as {option} {listed.example}")
         if listed.commas:
@@ -61,56 +60,44 @@ def gather(words: Sequence[str], *lists: Listed) -> list[str]:
     return [*others, *(f"{name}={json.dumps(given, ensure_ascii=False)}" for name, given in values.items())]
 
 
-def _take(rest: list[str], greedy: bool) -> list[str]:
-    taken: list[str] = []
-    while rest and not rest[0].startswith("--") and (greedy or not taken):
-        taken.append(rest.pop(0))
-    return taken
-
-
 def tidy(words: Sequence[str]) -> list[str]:
-    """What shells leave undone: ``--option=~/x`` with the home folder's path, and surrogate pairs joined."""
-    return [_join_surrogates(_expand_home(word)) for word in words]
+    """What shells leave undone: ``--option=~/x`` with the home folder's path, and surrogate pairs joined.
+
+    Bytes that are no UTF-8 stay as they are.
+    """
+    tidied = []
+    for word in words:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if re.match(r"~\w*[/\\]", value):
+            word = option + equals + os.path.expanduser(value)
+        tidied.append(re.sub("[\ud800-\udbff][\udc00-\udfff]", _join, word))
+    return tidied
 
 
-def _expand_home(word: str) -> str:
-    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    return option + equals + os.path.expanduser(value) if re.match(r"~\w*[/\\]", value) else word
-
-
-def _join_surrogates(word: str) -> str:
-    """Characters beyond the basic plane that came as two halves; bytes that are no UTF-8 stay as they are."""
-    return re.sub(
-        "[\ud800-\udbff][\udc00-\udfff]",
-        lambda pair: pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"),
-        word,
-    )
+def _join(pair: re.Match[str]) -> str:
+    """The character beyond the basic plane that came as two halves."""
+    return pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def in_utf8(words: Sequence[str]) -> None:
-    """Starts Python again in UTF-8 mode where its locale could not read the words (``LC_ALL=C``, for example).
-
-    Does not return in that case.
-    """
-    unread = any("\udc80" <= character <= "\udcff" for word in words for character in word)
-    if (
-        unread
-        and sys.getfilesystemencoding() not in ("utf-8", "utf8")
-        and "PYTHONUTF8_TRIED" not in os.environ
-    ):
+    """Starts Python again in UTF-8 mode, for good, where its locale (``LC_ALL=C``) could not read the words."""
+    unread = re.search("[\udc80-\udcff]", "".join(words)) and "utf" not in sys.getfilesystemencoding()
+    if unread and "PYTHONUTF8_TRIED" not in os.environ:
         environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUTF8_TRIED": "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def find_value(words: Sequence[str], key: str) -> Any:
-    """What the words and their configs say of an option, before any parser is built; None where nothing does.
+    """What the words and their configs say of an option such as ``model.method``, before any parser is built.
 
-    Args:
-        words: Configs are paths already.
-        key: Such as ``model.method``. The last place that names it decides, as in the parser.
+    Configs are paths already. The last place that names it decides, as in the parser; None where nothing does.
     """
     found: Any = None
-    for option, value in _pairs(words):
+    for word, after in itertools.pairwise([*words, "--"]):
+        option, equals, value = word.partition("=")
+        if not equals and after.startswith("--"):
+            continue
+        value = value if equals else after
         if option == f"--{key}":
             found = value
         elif option in CONFIG:
@@ -121,15 +108,6 @@ def find_value(words: Sequence[str], key: str) -> Any:
     return found
 
 
-def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for word, after in itertools.pairwise([*words, "--"]):
-        option, equals, value = word.partition("=")
-        if equals:
-            yield option, value
-        elif not after.startswith("--"):
-            yield word, after
-
-
 def _read(path: Path) -> Any:
     import yaml
 
@@ -137,3 +115,74 @@ def _read(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError):
         return None  # the parser says what is wrong with it
+
+
+def find_configs(words: Sequence[str]) -> list[str]:
+    """The words with each ``--config NAME`` replaced by the path of that file."""
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, equals, name = word.partition("=")
+        if option not in CONFIG:
+            found.append(word)
+            continue
+        name = name if equals else next(rest, "")
+        if not name:
+            raise UserError("--config needs a name, such as nulltext.yaml")
+        found += ["--config", str(find_config(name))]
+    return found
+
+
+def find_config(name: str) -> Path:
+    """A config by name: as it is, then in configs/ here, then in those that come with the program."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1]
+    shipped = [checkout / "configs"] if (checkout / "pyproject.toml").is_file() else []
+    named = [Path("configs"), *shipped, package / "configs"]  # the last in the installed wheel
+    for folder, ending in itertools.product((Path(), *named), ("", ".yaml", ".yml")):
+        path = folder / (name + ending)
+        if path.is_file():
+            check_config(path)
+            return path
+    names = sorted({path.name for folder in named for path in folder.glob("*.yaml")})
+    raise UserError(f"no config {name} here or in configs/; there are {', '.join(names) or 'none'}")
+
+
+def check_config(path: Path) -> None:
+    """Refuses a YAML file that a parser would choke on; builds nothing from it, only counts its nodes.
+
+    Aliases of aliases make a few lines unfold to gigabytes, a thousand brackets overflow the stack, and tags could
+    name what is to be called.
+    """
+    import yaml
+
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"the config {path} has more than {MAX_BYTES} bytes; settings take a few lines")
+        node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        nodes = _count(node, {}) if node is not None else 0
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the config {path} is not UTF-8 text; save it as UTF-8") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"the config {path} is no YAML: {' '.join(str(error).split())[:300]}") from error
+    except RecursionError as error:
+        raise UserError(f"the config {path} is nested too deeply; settings are two or three deep") from error
+    if nodes > MAX_NODES:
+        raise UserError(f"the config {path} unfolds to more than {MAX_NODES} values; write them out")
+
+
+def _count(node: yaml.Node, counted: dict[int, int]) -> int:
+    """The nodes below, an alias counts as its content; ``counted`` holds the nodes that were met."""
+    import yaml
+
+    if id(node) not in counted:
+        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+            raise ValueError(f"the tag {node.tag[:60]} is not read")
+        counted[id(node)] = MAX_NODES + 1  # what holds itself is without end
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            children = itertools.chain(*children)
+        counted[id(node)] = min(1 + sum(_count(child, counted) for child in children), MAX_NODES + 1)
+    return counted[id(node)]
