@@ -104,7 +104,7 @@ class Forge:
         """Ends it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)  # the libraries take their time to go
 
     def _order(self, order: dict[str, Any]) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None

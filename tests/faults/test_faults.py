@@ -483,16 +483,22 @@ def test_two_runs_that_start_at_once_take_a_folder_each_and_none_joins_another(t
 
 
 def test_in_batches_the_pictures_come_out_as_one_by_one(
-    forge: Forge, tiny_sd: Path, farm: Path, whole: dict[str, bytes], tmp_path: Path
+    forge: Forge, tiny_sd: Path, farm: Path, tmp_path: Path
 ) -> None:
-    """To what the kernels' roundings allow, which the random weights of the tiny model amplify."""
-    ran = forge.run(tmp_path, *fit(tiny_sd, farm, "--data.batch_size", "2"))
-    assert ran.code == 1, ran.output
-    for name, content in whole.items():
-        (tmp_path / "alone.safetensors").write_bytes(content)
-        alone = Inversion.load(tmp_path / "alone.safetensors")
-        batched = Inversion.load(tmp_path / f"lightning_logs/version_0/{name}/inversion.safetensors")
+    """To what the kernels' roundings allow, which the random weights of the tiny model amplify.
+
+    With the normalised gradient, whose steps are in proportion to the gradient: its embeddings move by 0.03 and agree
+    to 2e-6. The default optimiser sets its learning rate by differences of gradients, where roundings count more, and
+    misses the bound of 1e-4.
+    """
+    pinned = ["--model.optimizer", "nulltext.inversion.methods.optimizers.NormalisedGradient"]
+    for size in ("1", "2"):
+        (tmp_path / size).mkdir()
+        ran = forge.run(tmp_path / size, *fit(tiny_sd, farm, *pinned, "--data.batch_size", size))
+        assert ran.code == 1, ran.output
+    for k in range(3):
+        file = f"lightning_logs/version_0/picture{k}/{ARTIFACT}"
+        alone, batched = Inversion.load(tmp_path / "1" / file), Inversion.load(tmp_path / "2" / file)
         torch.testing.assert_close(batched.noise, alone.noise, atol=3e-4, rtol=0)
-        # 2 % of the default optimiser's first step, whose entries are 0.1
-        torch.testing.assert_close(batched.null_embeddings, alone.null_embeddings, atol=2e-3, rtol=0)
+        torch.testing.assert_close(batched.null_embeddings, alone.null_embeddings, atol=1e-4, rtol=0)
         assert batched.psnr == pytest.approx(alone.psnr, abs=1e-4)
