@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=ROOT, help="A checkout; this one by default.")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    print(f"| command | processor, s | clock, s |\n|---|---|---|  ({options.repeats} runs, median)")
+    print(f"median of {options.repeats}\n\n| command | processor, s | clock, s |\n|---|---|---|")
     for title, words in commands(options.source.resolve()).items():
         runs = [seconds(words, options.source.resolve()) for _ in range(options.repeats)]
         processor, clock = (statistics.median(values) for values in zip(*runs, strict=True))
