@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from nulltext.editing import Edit
-from nulltext.farmyard import scene as farm
+from nulltext.farmyard import world as farm
 from nulltext.inversion import find_method
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
