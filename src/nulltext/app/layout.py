@@ -47,6 +47,8 @@ def build(desk: Desk, examples: list[Path]) -> Any:
                     label="Edits", columns=4, allow_preview=False, format="png", visible=False
                 )
         ui.status = gr.HTML(say("The model is loading."), elem_id="status")
+        for name, part in vars(ui).items():
+            part.elem_id = part.elem_id or name
         _wire(gr, page, ui, Actions(desk, examples))
     return page
 
