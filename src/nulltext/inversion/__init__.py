@@ -1,11 +1,8 @@
 """Inversion: how a picture becomes noise and null embeddings, and the file that holds them."""
 
-from __future__ import annotations
-
 from nulltext.imports import find_class
 from nulltext.inversion.base import InversionMethod, Replay, State, StepRecord
-from nulltext.inversion.methods.ddim import DDIM
-from nulltext.inversion.methods.direct import Direct
+from nulltext.inversion.methods.ddim import DDIM, Direct
 from nulltext.inversion.methods.negative_prompt import NegativePrompt
 from nulltext.inversion.methods.null_text import NullText
 
@@ -20,21 +17,17 @@ __all__ = [
     "name_of",
 ]
 
+# by the names that the command line and the files use
 METHODS: dict[str, type[InversionMethod]] = {
     "null_text": NullText,
     "negative_prompt": NegativePrompt,
     "ddim": DDIM,
     "direct": Direct,
 }
-"""The inversion methods by the names that the command line and the files use."""
 
 
 def find_method(name: str) -> type[InversionMethod]:
-    """The method of that name, or of that import path, such as ``my_package.MyMethod``.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The method of that name, or of that import path, such as ``my_package.MyMethod``."""
     return find_class(name, METHODS, InversionMethod, "--model.method")
 
 

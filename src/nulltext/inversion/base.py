@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
@@ -20,10 +20,9 @@ from nulltext.models.conditioning import Conditioning
 if TYPE_CHECKING:
     from nulltext.inversion.file import Inversion
 
-MAX_ITERATIONS = 100
-"""More never helped: a step of the pivot converges after a few iterations, or not at all."""
+MAX_ITERATIONS = 100  # of a step of the pivot: it converges after a few, or not at all
 
-OnInnerStep: TypeAlias = Callable[[int, Tensor], None]
+OnInnerStep: TypeAlias = Callable[[int, Tensor], None] | None
 """Is told of each inner step before it is taken: its number j and the losses (B,) then."""
 
 
@@ -41,6 +40,12 @@ class State:
     memory: dict[str, Tensor] = field(default_factory=dict)  # what a method carries from step to step
     warm: bool = True  # whether a step may start where the one before ended; not from given embeddings
 
+    def unlearned(self, i: int, z_clean: Tensor) -> StepRecord:
+        """The record of a step that learned nothing."""
+        nothing = self.z.new_zeros(0, len(self.z))
+        taken = torch.zeros(len(self.z), dtype=torch.int64, device=self.z.device)
+        return StepRecord(i, self.z, z_clean, nothing, nothing, taken, self.null[i].detach())
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -55,7 +60,6 @@ class StepRecord:
     null: Tensor  # (B, L, d): the null embedding of this step
     learning_rate: Tensor | None = None  # (B,): the length of an inner step
     carried: dict[str, Tensor] = field(default_factory=dict)  # what the optimiser starts the next step with
-    skipped: int = 0  # inner steps whose loss or gradient was not finite
 
 
 @dataclass(frozen=True)
@@ -95,40 +99,25 @@ class InversionMethod:
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense, each with what to type instead."""
-        if not 1 <= self.steps <= 1000:
-            raise UserError(f"steps must be between 1 and 1000, not {self.steps}; 50 is the paper's choice")
-        if not self.guidance_scale >= 0:
-            raise UserError(
-                f"guidance_scale must be 0 or more, not {self.guidance_scale}; 7.5 is the paper's choice"
-            )
-        if not 0 <= self.fixed_point_iterations <= MAX_ITERATIONS:
-            raise UserError(
-                f"fixed_point_iterations must be between 0 and {MAX_ITERATIONS}, not {self.fixed_point_iterations}; "
-                "0 is plain DDIM inversion"
-            )
-        if not self.pivot_tolerance >= 0:
-            raise UserError(
-                f"pivot_tolerance must be 0 or more, not {self.pivot_tolerance}; 0 always takes all iterations"
-            )
+        self.limit("steps", 1, 1000, "50 is the paper's choice")
+        self.limit("guidance_scale", 0, math.inf, "7.5 is the paper's choice")
+        self.limit("fixed_point_iterations", 0, MAX_ITERATIONS, "0 is plain DDIM inversion")
+        self.limit("pivot_tolerance", 0, math.inf, "0 always takes all iterations")
+        self.limit("detail_steps", 0, 1000, "0 stores nothing for edits")
         if not 0 < self.start_sigma <= 1:
             raise UserError(
                 f"start_sigma must lie above 0 and up to 1, not {self.start_sigma}; 0.97 is usual"
             )
-        if self.detail_steps is not None and not 0 <= self.detail_steps <= 1000:
-            raise UserError(
-                f"detail_steps must be between 0 and 1000, not {self.detail_steps}; 0 stores nothing for edits"
-            )
 
-    def null_text(
-        self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int] | None
-    ) -> Conditioning:
-        """The null text that the first step starts from, B rows: the empty prompt.
+    def limit(self, setting: str, low: float, high: float, hint: str) -> None:
+        """Refuses the value of a setting that is out of bounds; None, where allowed, has none."""
+        value = getattr(self, setting)
+        if value is not None and not low <= value <= high:
+            bounds = f"between {low} and {high}" if high < math.inf else f"{low} or more"
+            raise UserError(f"{setting} must be {bounds}, not {value}; {hint}")
 
-        Args:
-            model: The model.
-            cond: The source prompts, B rows.
-            size: (height, width) of the pictures in pixels.
-        """
+    def null_text(self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int]) -> Conditioning:
+        """The null text that the first step starts from, a row for each of cond: the empty prompt."""
         return model.embed("", size).expand(len(cond))
 
     def schedule(self, model: DiffusionModel, size: tuple[int, int] | None = None) -> Schedule:
@@ -154,56 +143,41 @@ class InversionMethod:
     def begin(
         self, model: DiffusionModel, z_0: Tensor, cond: Conditioning, pivot: Tensor | None = None
     ) -> State:
-        """The pivot, and everything else that comes before the first step.
-
-        Args:
-            model: The model.
-            z_0: The pictures' latents (B, C, h, w).
-            cond: The source prompts, B rows.
-            pivot: The pivot where it is known already.
-        """
+        """The pivot of latents z_0 (B, C, h, w) under B prompts, unless it is given, and all else before the steps."""
         size = pixel_size(model, z_0)
         schedule, null_text = self.schedule(model, size), self.null_text(model, cond, size)
         if pivot is None:
-            pivot = invert_to_noise(
-                model, schedule, z_0, cond, self.fixed_point_iterations, self.pivot_tolerance
-            )
+            iterations, tolerance = self.fixed_point_iterations, self.pivot_tolerance
+            pivot = invert_to_noise(model, schedule, z_0, cond, iterations, tolerance)
         start = self.learnable(model, null_text)
         detail = plain_noise(model, z_0, cond, self.detail_steps_for(model), self.start_sigma)
         null = [start.clone() for _ in range(self.steps)]
         return State(schedule, cond, null_text, pivot, pivot[0], null, detail)
 
     @torch.no_grad()
-    def step(
-        self, model: DiffusionModel, state: State, i: int, on_inner_step: OnInnerStep | None = None
-    ) -> StepRecord:
+    def step(self, model: DiffusionModel, state: State, i: int, notify: OnInnerStep = None) -> StepRecord:
         """One guided step; ``state.z`` and ``state.null[i]`` move on. A method that learns does so here."""
-        prediction = guided(
-            model, state.schedule, state.z, i, state.cond, self.null_at(model, state, i), self.guidance_scale
-        )
-        nothing = state.z.new_zeros(0, len(state.z))
-        taken = torch.zeros(len(state.z), dtype=torch.int64, device=state.z.device)
+        nulls = [self.null_at(model, state, i)]
+        denoise = guided_denoiser(model, state.schedule, state.cond, nulls, self.guidance_scale)
+        prediction = denoise(state.z, i)
         state.z = step(prediction, state.schedule.there(i))
-        return StepRecord(i, state.z, prediction.z_0, nothing, nothing, taken, state.null[i].detach())
+        return state.unlearned(i, prediction.z_0)
 
     def null_at(self, model: DiffusionModel, state: State, i: int) -> Conditioning:
         """The null text of step i, B rows."""
         return model.with_learned(state.null_text, state.null[i].detach())
 
+    @torch.no_grad()
     def replay(self, model: DiffusionModel, inversion: Inversion, z_0: Tensor | None = None) -> Replay:
         """The source's null texts and its guided trajectory, from an inversion file.
 
-        Args:
-            model: The model that the inversion was made with.
-            inversion: The inversion, of this method or of another that holds what this one needs.
-            z_0: The latents of the original (1, C, h, w), where they are known.
+        It may be another method's that holds what this one needs; z_0: the original's latents (1, C, h, w), if known.
         """
         cond = model.embed(inversion.prompt, inversion.size)
         nulls = self.null_texts(model, inversion, cond)
         schedule, noise = inversion.schedule(model), inversion.noise[None].to(model.device)
         denoise = guided_denoiser(model, schedule, cond, nulls, inversion.guidance_scale)
-        with torch.no_grad():
-            return Replay(nulls, trajectory(denoise, schedule, noise))
+        return Replay(nulls, trajectory(denoise, schedule, noise))
 
     def null_texts(
         self, model: DiffusionModel, inversion: Inversion, cond: Conditioning
@@ -212,36 +186,22 @@ class InversionMethod:
         return [self.null_text(model, cond, inversion.size)] * inversion.steps
 
 
-def guided(
-    model: DiffusionModel,
-    schedule: Schedule,
-    z: Tensor,
-    i: int,
-    cond: Conditioning,
-    null: Conditioning,
-    w: float,
-) -> Prediction:
-    """The guided prediction at step i, both halves in one batch; at w = 1 the null text is not evaluated."""
-    if w == 1:
-        return model.predict(z, schedule, i, cond)
-    both = model.predict(torch.cat([z, z]), schedule, i, Conditioning.cat([null, cond]))
-    return guide(both[: len(z)], both[len(z) :], w)
-
-
 def guided_denoiser(
     model: DiffusionModel, schedule: Schedule, cond: Conditioning, nulls: Sequence[Conditioning], w: float
 ) -> Denoise:
-    """The denoiser of guided sampling.
+    """The denoiser of guided sampling of B prompts at scale w, both halves in one batch.
 
-    Args:
-        model: The model.
-        schedule: T steps.
-        cond: The prompts, B rows.
-        nulls: The null text of each step, B rows each; one entry serves all steps.
-        w: Guidance scale.
+    ``nulls`` are the null texts of the steps, B rows each; one serves all steps, and w = 1 needs none.
     """
-    evaluate = partial(guided, model, schedule)
-    return lambda z, i: evaluate(z, i, cond, nulls[i if len(nulls) > 1 else 0], w)
+
+    def denoise(z: Tensor, i: int) -> Prediction:
+        if w == 1:
+            return model.predict(z, schedule, i, cond)
+        texts = Conditioning.cat([nulls[i if len(nulls) > 1 else 0], cond])
+        both = model.predict(torch.cat([z, z]), schedule, i, texts)
+        return guide(both[: len(z)], both[len(z) :], w)
+
+    return denoise
 
 
 @torch.no_grad()

@@ -18,8 +18,9 @@ from nulltext.inversion.reading import FORMAT_VERSION, read_tensors
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 
-LEVELS_TOLERANCE = 1e-4
-"""Largest difference of noise levels between the file and the model: what rounding may do, and no schedule does."""
+LEVELS_TOLERANCE = (
+    1e-4  # of noise levels, between the file and the model: what rounding may do, and no schedule does
+)
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,10 @@ class Inversion:
 
     @classmethod
     def load(cls, path: Path) -> Inversion:
-        """Reads ``inversion.safetensors``; a file of an older nulltext is read as well.
-
-        Raises:
-            UserError: There is no such file, it is damaged, nulltext did not write it, or its format is newer.
-        """
+        """Reads ``inversion.safetensors``, of an older nulltext as well; whatever is wrong is a ``UserError``."""
         facts, tensors = read_tensors(Path(path))
-        values: dict[str, Any] = {**facts, **tensors, "size": tuple(facts["size"])}
         try:
-            return cls(**values)
+            return cls(**{**facts, **tensors, "size": tuple(facts["size"])})
         except TypeError as error:
             raise UserError(f"{path} is not an inversion ({error}); make it again with fit") from None
 
@@ -93,21 +89,15 @@ class Inversion:
         return model.schedule(self.steps, self.size)
 
     def check(self, model: DiffusionModel) -> None:
-        """Refuses a model other than the one this inversion was made with.
-
-        Raises:
-            UserError: Another model, schedule or size; both are named.
-        """
+        """Refuses a model, schedule or size other than this inversion was made with; both are named."""
         if not model.matches(self.fingerprint):
             raise UserError(
                 f"this inversion was made with {self.model} (weights {self.fingerprint[:8]}), not with "
                 f"{model.name} (weights {model.fingerprint[:8]}); invert the picture again or load {self.model}"
             )
         schedule = self.schedule(model)
-        timesteps = schedule.t.tolist()
-        if not _close(timesteps, self.timesteps) or (
-            self.sigmas and not _close(levels(schedule)[1], self.sigmas)
-        ):
+        timesteps, sigmas = schedule.t.tolist(), levels(schedule)[1]
+        if not _close(timesteps, self.timesteps) or (self.sigmas and not _close(sigmas, self.sigmas)):
             raise UserError(
                 f"this inversion's timesteps start {self.timesteps[:3]}, the model's scheduler gives {timesteps[:3]}; "
                 "restore the scheduler's config or invert the picture again"
@@ -124,12 +114,7 @@ class Inversion:
             )
 
     def null_texts(self, model: DiffusionModel, start: Conditioning | None = None) -> list[Conditioning]:
-        """The learned null text of each step, one row each.
-
-        Args:
-            model: The model.
-            start: Where learning started, one row: what it left alone comes from there; by default the empty prompt.
-        """
+        """The learned null text of each step, one row each; what learning left alone is as in ``start`` (one row)."""
         null = model.embed("", self.size) if start is None else start
         if self.pooled is not None:
             extras = {**null.extras, "pooled": self.pooled[None].to(model.device)}

@@ -1,7 +1,5 @@
 """``invert``: one picture without Lightning; and how an inversion's tensors become its file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -25,17 +23,7 @@ def run(
     state: State,
     after_step: Callable[[StepRecord], None] = lambda record: None,
 ) -> Replay:
-    """All T steps of an inversion.
-
-    Args:
-        method: The method.
-        model: The model.
-        state: What ``method.begin`` gave; it moves on.
-        after_step: Is told of each finished step.
-
-    Returns:
-        The source's null texts and its guided trajectory.
-    """
+    """All T steps of an inversion from what ``method.begin`` gave: the source's null texts and its trajectory."""
     latents = [state.z]
     for i in range(state.schedule.steps):
         record = method.step(model, state, i)
@@ -80,19 +68,11 @@ def measured_psnr(reconstruction: Tensor, picture: Picture) -> float:
 def describe(
     model: DiffusionModel, method: InversionMethod, state: State, picture: Picture, b: int, fidelity: float
 ) -> Inversion:
-    """The inversion of picture b of a finished state.
-
-    Args:
-        model: The model.
-        method: The method.
-        state: The state after its last step.
-        picture: The picture.
-        b: Its row in the batch.
-        fidelity: PSNR in dB of the reconstruction to the picture.
-    """
+    """The inversion of a picture, row b of a finished state; fidelity: PSNR in dB of its reconstruction."""
     height, width = picture.pixels.shape[-2:]
     alphas, sigmas = levels(state.schedule)
     pooled = None if model.learned.pooled else state.null_text.extras.get("pooled")
+    detail = state.detail_noise
     return Inversion(
         null_embeddings=torch.stack([null.detach()[b] for null in state.null]),
         noise=state.pivot[0, b],
@@ -118,7 +98,7 @@ def describe(
         sigmas=sigmas,
         placement=picture.placement.to_dict() if picture.placement else {},
         pooled=None if pooled is None else pooled[b],
-        detail_steps=0 if state.detail_noise is None else method.detail_steps_for(model),
-        detail_noise=None if state.detail_noise is None else state.detail_noise[b],
+        detail_steps=0 if detail is None else method.detail_steps_for(model),
+        detail_noise=None if detail is None else detail[b],
         pivot=state.pivot[:, b] if method.stores_pivot else None,
     )

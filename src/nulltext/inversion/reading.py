@@ -1,7 +1,5 @@
 """An inversion file read without trust: its header is checked before any tensor is read."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator
@@ -29,8 +27,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """Everything of an inversion but its tensors, from the header alone.
 
     Raises:
-        UserError: There is no such file, it is damaged, nulltext did not write it, its format is newer, or it would
-            take more memory than an inversion can need.
+        UserError: There is no such file, it is damaged or newer, or would take more memory than an inversion can need.
     """
     from safetensors import safe_open
 
@@ -40,21 +37,18 @@ def read_facts(path: Path) -> dict[str, Any]:
         facts = json.loads((file.metadata() or {})["nulltext"])
         version = facts.pop("format_version")
         if version > FORMAT_VERSION:
-            raise UserError(
-                f"{path} has format {version}, this nulltext reads {FORMAT_VERSION}; upgrade nulltext"
-            )
+            reads = f"this nulltext reads {FORMAT_VERSION}"
+            raise UserError(f"{path} has format {version}, {reads}; upgrade nulltext")
         _check_facts(facts)
         for name in file.keys():
-            _check_shape(name, file.get_slice(name).get_shape())
+            shape = file.get_slice(name).get_shape()
+            if DIMENSIONS.get(name) != len(shape) or not 0 < 4 * math.prod(shape) <= MAX_BYTES:
+                raise ValueError(f"its tensor {name[:40]} has the shape {shape}")
     return facts
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What ``read_facts`` gives, and the tensors in fp32.
-
-    Raises:
-        UserError: As ``read_facts``; or a tensor holds something that is not a finite number.
-    """
+    """What ``read_facts`` gives, and the tensors in fp32, refused where they do not fit or are not finite."""
     from safetensors import safe_open
 
     facts = read_facts(path)
@@ -75,13 +69,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _check_facts(facts: Any) -> None:
     """Refuses values of another kind than ``Inversion.save`` writes."""
     count = len(facts["timesteps"])
+    levels = [facts.get(name, []) for name in ("alphas", "sigmas")]  # T + 1 of each; none in older files
     good = (
         all(isinstance(facts.get(name, ""), str) for name in TEXTS)
         and all(_is_number(facts.get(name, 0)) for name in NUMBERS)
         and all(isinstance(facts.get(name, {}), dict) for name in MAPPINGS)
         and 0 < count <= MAX_STEPS
         and all(_is_number(t) and 0 <= t < 2**31 for t in facts["timesteps"])
-        and all(_is_level(facts.get(name, []), count) for name in ("alphas", "sigmas"))
+        and all(isinstance(x, list) and len(x) in (0, count + 1) and all(map(_is_number, x)) for x in levels)
         and [isinstance(side, int) and 0 < side <= MAX_SIDE for side in facts["size"]] == [True, True]
         and len(facts["prompt"]) <= MAX_PROMPT
         and facts.get("fixed_point_iterations", 0) in range(MAX_ITERATIONS + 1)
@@ -93,16 +88,6 @@ def _check_facts(facts: Any) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**31)
-
-
-def _is_level(values: Any, count: int) -> bool:
-    """Whether these are T + 1 noise levels, or none as in older files."""
-    return isinstance(values, list) and len(values) in (0, count + 1) and all(_is_number(x) for x in values)
-
-
-def _check_shape(name: str, shape: list[int]) -> None:
-    if DIMENSIONS.get(name) != len(shape) or not 0 < 4 * math.prod(shape) <= MAX_BYTES:
-        raise ValueError(f"its tensor {name[:40]} has the shape {shape}")
 
 
 @contextmanager

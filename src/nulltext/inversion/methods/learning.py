@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nulltext.diffusion import Prediction
 from nulltext.errors import UserError
 from nulltext.inversion.base import State, StepRecord
+
+if TYPE_CHECKING:
+    from nulltext.inversion.methods.null_text import NullText
 
 MAX_UNSCALABLE = 3  # attempts at a step in a row with a non-finite loss before the run ends
 
 
 class NonFiniteLoss(UserError):
     """The loss of several attempts in a row was not a number."""
-
-
-@dataclass(frozen=True)
-class Learning:
-    """How the null embedding of one step is learned."""
-
-    inner_steps: int  # N
-    optimizer: Callable[[Iterable[Any]], Optimizer]
-    learning_rate_decay: float = 0.0  # step i learns at lr * (1 - decay * i)
-    tolerance: float = 0.0  # a loss below it needs no (further) inner step
-    early_stop_loss: float = 0.0  # step i ends after an inner step whose loss was below it + growth * i
-    early_stop_growth: float = 0.0
-    keep_best: bool = True  # the embedding with the least loss counts, not the last
-    fresh_guided_step: bool = False  # evaluate the network again for the step after the inner loop
-
-    @property
-    def skips_last(self) -> bool:
-        """Whether the prediction after the last inner step is not needed."""
-        return self.fresh_guided_step and not self.keep_best
 
 
 class InnerLoop:
@@ -48,55 +29,47 @@ class InnerLoop:
     ``observe`` is told the residual of each embedding; what it names in ``carried`` goes on to the next timestep.
     """
 
-    def __init__(
-        self, learning: Learning, i: int, null: Tensor, memory: dict[str, Tensor], scale: float
-    ) -> None:
-        self.learning, self.scale = learning, scale
-        self.null = self.best = null.detach().clone().requires_grad_(True)
-        self.optimizer = learning.optimizer([self.null])
+    def __init__(self, method: NullText, state: State, i: int, scale: float) -> None:
+        self.method, self.scale, self.target = method, scale, state.pivot[i + 1]
+        self.steps = method.inner_steps_at(state.schedule, i)
+        self.null = self.best = state.null[i].detach().clone().requires_grad_(True)
+        self.optimizer = method.optimizer([self.null])
         self.carried = getattr(self.optimizer, "carried", ())
         for group in self.optimizer.param_groups:
-            group["lr"] *= 1 - learning.learning_rate_decay * i
-        for name in (name for name in self.carried if name in memory):
-            self.optimizer.state[self.null][name] = memory[name].to(null.device)
-        self.early_stop = (
-            learning.early_stop_loss and learning.early_stop_loss + learning.early_stop_growth * i
-        )
-        self.active = torch.ones(len(null), dtype=torch.bool, device=null.device)
-        self.taken = torch.zeros(len(null), dtype=torch.int64, device=null.device)
-        self.least = torch.full((len(null),), torch.inf, device=null.device)
-        self.loss = self.objective = self.least
+            group["lr"] *= 1 - method.learning_rate_decay * i
+        for name in (name for name in self.carried if name in state.memory):
+            self.optimizer.state[self.null][name] = state.memory[name].to(self.null.device)
+        self.early_stop = method.early_stop_loss and method.early_stop_loss + method.early_stop_growth * i
+        batch, device = len(self.null), self.null.device
+        self.active = torch.ones(batch, dtype=torch.bool, device=device)
+        self.taken = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.least = self.loss = self.objective = torch.full((batch,), torch.inf, device=device)
         self.output = torch.empty(0)
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
-    def see(self, prediction: Prediction, residual: Tensor) -> None:
-        """Remembers the embedding where it is better than those before; lets the optimiser measure its last step.
-
-        Args:
-            prediction: The prediction under the embedding as it is now.
-            residual: z_{t-1} - z*_{t-1} under it (B, C, h, w).
-        """
-        self.loss, output = residual.square().mean(dim=(1, 2, 3)), prediction.output.detach()
-        better = self.loss.detach() < self.least
-        if self.learning.keep_best and len(self.output):
-            self.best = torch.where(better[:, None, None], self.null.detach(), self.best)
+    def see(self, prediction: Prediction, z_next: Tensor) -> None:
+        """Remembers the embedding where its z_{t-1} is better than before; lets the optimiser measure its last step."""
+        residual = z_next - self.target
+        self.loss = self.objective = residual.square().mean(dim=(1, 2, 3))
+        loss, output, null = self.loss.detach(), prediction.output.detach(), self.null.detach()
+        better = loss < self.least
+        if self.method.keep_best and len(self.output):
+            self.best = torch.where(better[:, None, None], null, self.best)
             self.output = torch.where(better[:, None, None, None], output, self.output)
         else:
-            self.best, self.output = self.null.detach().clone(), output
-        self.least = torch.where(better, self.loss.detach(), self.least)
-        self.objective = self.loss
-        if self.learning.inner_steps and hasattr(self.optimizer, "observe"):
+            self.best, self.output = null.clone(), output
+        self.least = torch.where(better, loss, self.least)
+        if self.steps and hasattr(self.optimizer, "observe"):
             expected = self.optimizer.observe(self.null, residual.detach())
-            self.objective = 2 * (residual * expected).mean(
-                dim=(1, 2, 3)
-            )  # its gradient is that of the loss there
+            # the gradient of this is that of the loss there
+            self.objective = 2 * (residual * expected).mean(dim=(1, 2, 3))
 
     def wants_step(self) -> bool:
         """Whether any picture still takes an inner step; the losses are recorded."""
         self.losses.append(self.loss.detach())
-        if self.learning.tolerance:
-            self.active &= ~(self.losses[-1] < self.learning.tolerance)
+        if self.method.tolerance:
+            self.active &= ~(self.losses[-1] < self.method.tolerance)
             return bool(self.active.any())
         return True
 
@@ -119,66 +92,44 @@ class InnerLoop:
     @property
     def learned(self) -> Tensor:
         """The embedding that counts (B, L, d)."""
-        return self.best if self.learning.keep_best else self.null.detach()
+        return self.best if self.method.keep_best else self.null.detach()
 
     def record(self, i: int, z: Tensor, z_clean: Tensor) -> StepRecord:
         """What happened."""
         nothing, state = z.new_zeros(0, len(z)), self.optimizer.state[self.null]
-        lr = torch.full((len(z),), float(self.optimizer.param_groups[0]["lr"]))
-        return StepRecord(
-            step=i,
-            z=z,
-            z_clean=z_clean,
-            losses=torch.stack(self.losses) if self.losses else nothing,
-            grad_norms=torch.stack(self.norms) if self.norms else nothing,
-            inner_steps=self.taken,
-            null=self.learned.detach(),
-            learning_rate=state.get("length", lr),
-            carried={name: state[name] for name in self.carried if name in state},
-        )
+        losses, norms = (torch.stack(x) if x else nothing for x in (self.losses, self.norms))
+        lr = state.get("length", torch.full((len(z),), float(self.optimizer.param_groups[0]["lr"])))
+        carried = {name: state[name] for name in self.carried if name in state}
+        return StepRecord(i, z, z_clean, losses, norms, self.taken, self.learned.detach(), lr, carried)
 
 
-@dataclass
-class LossScale:
-    """Keeps small fp16 gradients above the smallest number of that type; 1 for other types.
+def until_finite(
+    attempt: Callable[[float], StepRecord], memory: dict[str, Tensor], dtype: torch.dtype
+) -> StepRecord:
+    """Attempts a step at the loss scale in ``memory`` until its numbers are finite.
 
-    The loss is a mean over the latents and ends near 1e-5: in fp16 its gradients would all round to zero. A scale
-    whose gradients overflow is halved, and the step is done again.
+    The scale keeps small fp16 gradients above the smallest number of that type; it is 1 for other types. The loss is a
+    mean over the latents and ends near 1e-5: in fp16 its gradients would all round to zero. A scale whose gradients
+    overflow is halved, and the step is done again.
+
+    Raises:
+        NonFiniteLoss: Three times in a row the loss was not finite, or its gradient was not and the scale is 1.
     """
-
-    memory: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, state: State, dtype: torch.dtype) -> LossScale:
-        """The loss scale of an inversion; it starts at 2^20 for fp16, at 1 for the types with fp32's range."""
-        start = torch.tensor(2.0**20 if dtype == torch.float16 else 1.0)
-        state.memory.setdefault("loss_scale", start)
-        return cls(state.memory)
-
-    @property
-    def value(self) -> float:
-        """What losses are multiplied with."""
-        return float(self.memory["loss_scale"])
-
-    def until_finite(self, attempt: Callable[[float], StepRecord]) -> StepRecord:
-        """Attempts a step at this scale until its numbers are finite.
-
-        Raises:
-            NonFiniteLoss: Three times in a row the loss was not finite, or its gradient was not and the scale is 1.
-        """
-        skipped, in_a_row = 0, 0
-        while True:
-            record = attempt(self.value)
-            if is_finite(record.losses, record.grad_norms, record.z):
-                return dataclasses.replace(record, skipped=skipped)
-            skipped, in_a_row = skipped + len(record.grad_norms), in_a_row + 1
-            if self.value > 1 and is_finite(record.losses[:1]):
-                self.memory["loss_scale"], in_a_row = self.memory["loss_scale"] / 2, 0
-            elif in_a_row >= MAX_UNSCALABLE:
-                raise NonFiniteLoss(
-                    f"the loss of step {record.step} was not finite {in_a_row} times in a row; "
-                    "try --trainer.precision 32-true or a smaller --model.optimizer.lr"
-                )
+    memory.setdefault("loss_scale", torch.tensor(2.0**20 if dtype == torch.float16 else 1.0))
+    in_a_row = 0
+    while True:
+        scale = float(memory["loss_scale"])
+        record = attempt(scale)
+        if is_finite(record.losses, record.grad_norms, record.z):
+            return record
+        in_a_row += 1
+        if scale > 1 and is_finite(record.losses[:1]):
+            memory["loss_scale"], in_a_row = memory["loss_scale"] / 2, 0
+        elif in_a_row >= MAX_UNSCALABLE:
+            raise NonFiniteLoss(
+                f"the loss of step {record.step} was not finite {in_a_row} times in a row; "
+                "try --trainer.precision 32-true or a smaller --model.optimizer.lr"
+            )
 
 
 def is_finite(*numbers: Tensor) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from nulltext.errors import UserError
 from nulltext.inversion.base import InversionMethod, OnInnerStep, State, StepRecord
-from nulltext.inversion.methods.learning import Learning
-from nulltext.inversion.methods.null_text import learn
+from nulltext.inversion.methods.null_text import NullText, learn
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
@@ -39,14 +39,10 @@ class NegativePrompt(InversionMethod):
     def __post_init__(self) -> None:
         """Refuses values that make no sense, each with what to type instead."""
         super().__post_init__()
-        if self.corrections < 0:
-            raise UserError(
-                f"corrections must be 0 or more, not {self.corrections}; 0 is negative-prompt inversion as published"
-            )
+        self.limit("corrections", 0, math.inf, "0 is negative-prompt inversion as published")
+        self.limit("correction_tolerance", 0, math.inf, "0 always takes all corrections")
 
-    def null_text(
-        self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int] | None
-    ) -> Conditioning:
+    def null_text(self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int]) -> Conditioning:
         """The source prompt."""
         return cond
 
@@ -57,15 +53,15 @@ class NegativePrompt(InversionMethod):
         corrected = inversion.settings.get("corrections")
         return inversion.null_texts(model, cond) if corrected else [cond] * inversion.steps
 
-    def step(
-        self, model: DiffusionModel, state: State, i: int, on_inner_step: OnInnerStep | None = None
-    ) -> StepRecord:
-        """One guided step, with its corrections."""
-        rate, w = self.correction_rate, self.guidance_scale
-        learning = Learning(
-            self.corrections if w != 1 else 0,
-            lambda parameters: NormalisedGradient(parameters, lr=rate),
+    def step(self, model: DiffusionModel, state: State, i: int, notify: OnInnerStep = None) -> StepRecord:
+        """One guided step, with its corrections: the inner steps of null-text inversion."""
+        learning = NullText(
+            guidance_scale=self.guidance_scale,
+            inner_steps=self.corrections,
+            last_factor=1,
+            shortest_step=0,
+            optimizer=partial(NormalisedGradient, lr=self.correction_rate),
             learning_rate_decay=0.01,
             tolerance=self.correction_tolerance,
         )
-        return learn(model, state, i, learning, w, on_inner_step)
+        return learn(model, state, i, learning, notify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,9 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nulltext.diffusion import Prediction, Schedule, guide, step
-from nulltext.errors import UserError
-from nulltext.inversion.base import InversionMethod, OnInnerStep, State, StepRecord, guided
-from nulltext.inversion.methods.learning import InnerLoop, Learning, LossScale
+from nulltext.inversion.base import InversionMethod, OnInnerStep, State, StepRecord, guided_denoiser
+from nulltext.inversion.methods.learning import InnerLoop, until_finite
 from nulltext.inversion.methods.optimizers import ConjugateAdam
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
@@ -68,33 +68,17 @@ class NullText(InversionMethod):
     def __post_init__(self) -> None:
         """Refuses values that make no sense, each with what to type instead."""
         super().__post_init__()
-        if self.inner_steps < 0:
-            raise UserError(f"inner_steps must be 0 or more, not {self.inner_steps}; the paper takes 10")
-        if not 0 <= self.start <= 1:
-            raise UserError(
-                f"start must lie between 0 (empty prompt) and 1 (source prompt), not {self.start}"
-            )
-        if self.tokens is not None and self.tokens < 1:
-            raise UserError(f"tokens must be 1 or more, not {self.tokens}; leave it out to learn all tokens")
-        if not self.tolerance >= 0:
-            raise UserError(
-                f"tolerance must be 0 or more, not {self.tolerance}; 0 always takes all inner steps"
-            )
+        self.limit("inner_steps", 0, math.inf, "the paper takes 10")
+        self.limit("start", 0, 1, "0 is the empty prompt, 1 the source prompt")
+        self.limit("tokens", 1, math.inf, "leave it out to learn all tokens")
+        self.limit("tolerance", 0, math.inf, "0 always takes all inner steps")
 
-    def learning_at(self, schedule: Schedule, i: int) -> Learning:
-        """How the embedding of step i is learned; at w = 1 it has no influence."""
-        learns = [self.guidance_scale != 1 and reach >= self.shortest_step for reach in _reaches(schedule)]
-        factor = 1 if any(learns[i + 1 :]) else self.last_factor
-        return Learning(
-            factor * self.inner_steps if learns[i] else 0,
-            self.optimizer,
-            self.learning_rate_decay,
-            self.tolerance,
-            self.early_stop_loss,
-            self.early_stop_growth,
-            self.keep_best,
-            self.fresh_guided_step,
-        )
+    def inner_steps_at(self, schedule: Schedule, i: int) -> int:
+        """N of step i: none where nothing could be corrected, more where nothing after it corrects."""
+        learns = [_reach(schedule, k) >= self.shortest_step for k in range(i, schedule.steps)]
+        if self.guidance_scale == 1 or not learns[0]:
+            return 0
+        return self.inner_steps * (1 if any(learns[1:]) else self.last_factor)
 
     def describe(self, model: DiffusionModel) -> dict[str, Any]:
         """The settings in plain values, the optimiser by its class and learning rate."""
@@ -103,19 +87,15 @@ class NullText(InversionMethod):
         del plain["optimizer"]
         if self.tokens is None:
             del plain["tokens"]
-        return {
-            **plain,
-            "optimizer_class": f"{type(optimizer).__module__}.{type(optimizer).__name__}",
-            "learning_rate": float(optimizer.param_groups[0]["lr"]),
-        }
+        plain["optimizer_class"] = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+        plain["learning_rate"] = float(optimizer.param_groups[0]["lr"])
+        return plain
 
     def learnable(self, model: DiffusionModel, text: Conditioning) -> Tensor:
         """The first ``tokens`` of each text encoder, with what else the model learns of a text."""
         return model.learnable(text, self.tokens)
 
-    def null_text(
-        self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int] | None
-    ) -> Conditioning:
+    def null_text(self, model: DiffusionModel, cond: Conditioning, size: tuple[int, int]) -> Conditioning:
         """Between the empty prompt (start 0, the paper) and the source prompt (1)."""
         return Conditioning.lerp(super().null_text(model, cond, size), cond, self.start)
 
@@ -123,36 +103,23 @@ class NullText(InversionMethod):
         self, model: DiffusionModel, inversion: Inversion, cond: Conditioning
     ) -> list[Conditioning]:
         """The learned null texts."""
-        start = float(inversion.settings.get("start", 0))
-        empty = super().null_text(model, cond, inversion.size)
-        return inversion.null_texts(model, Conditioning.lerp(empty, cond, start))
+        empty, start = super().null_text(model, cond, inversion.size), inversion.settings.get("start", 0)
+        return inversion.null_texts(model, Conditioning.lerp(empty, cond, float(start)))
 
-    def step(
-        self, model: DiffusionModel, state: State, i: int, on_inner_step: OnInnerStep | None = None
-    ) -> StepRecord:
+    def step(self, model: DiffusionModel, state: State, i: int, notify: OnInnerStep = None) -> StepRecord:
         """One timestep of Algorithm 1, which starts where the one before ended."""
         if i and self.start < 1 and state.warm:
             state.null[i].data.copy_(state.null[i - 1].detach())  # null_{t-1} <- null_t
-        learning = self.learning_at(state.schedule, i)
-        return learn(model, state, i, learning, self.guidance_scale, on_inner_step)
+        return learn(model, state, i, self, notify)
 
 
 @torch.enable_grad()
 def learn(
-    model: DiffusionModel,
-    state: State,
-    i: int,
-    learning: Learning,
-    w: float,
-    on_inner_step: OnInnerStep | None = None,
+    model: DiffusionModel, state: State, i: int, method: NullText, notify: OnInnerStep = None
 ) -> StepRecord:
-    """Learns ``state.null[i]`` and takes the guided step; done again with a smaller loss scale where fp16 overflowed.
-
-    Raises:
-        NonFiniteLoss: The loss is not a number.
-    """
-    scale = LossScale.of(state, model.dtype)
-    record = scale.until_finite(partial(learn_null_embedding, model, state, i, learning, w, on_inner_step))
+    """Learns ``state.null[i]`` and takes the guided step; again at a smaller loss scale where fp16 overflowed."""
+    attempt = partial(learn_null_embedding, model, state, i, method, notify)
+    record = until_finite(attempt, state.memory, model.dtype)
     state.z = record.z
     state.null[i].data.copy_(record.null)
     state.memory.update(record.carried)
@@ -160,56 +127,38 @@ def learn(
 
 
 def learn_null_embedding(
-    model: DiffusionModel,
-    state: State,
-    i: int,
-    learning: Learning,
-    w: float,
-    on_inner_step: OnInnerStep | None,
-    scale: float,
+    model: DiffusionModel, state: State, i: int, method: NullText, notify: OnInnerStep, scale: float
 ) -> StepRecord:
     """One timestep of Algorithm 1, lines 7 to 11, for B pictures; their losses are summed, so rows stay apart."""
-    schedule, target = state.schedule, state.pivot[i + 1]  # z*_{t-1}
-    inner = InnerLoop(learning, i, state.null[i], state.memory, scale)  # null_t
+    schedule, there, w = state.schedule, state.schedule.there(i), method.guidance_scale
+    inner = InnerLoop(method, state, i, scale)  # N, null_t and z*_{t-1}
     denoise = partial(model.predict, state.z, schedule, i)  # a text gives its prediction at z_t
-
-    def null_text(embedding: Tensor) -> Conditioning:
-        return model.with_learned(state.null_text, embedding)
-
-    def residual(
-        null: Prediction,
-    ) -> Tensor:  # z_{t-1}(z_t, null_t, C) - z*_{t-1}; its mean square is the loss
-        return step(guide(null, cond, w), schedule.there(i)) - target
-
-    null, cond = first_predictions(denoise, null_text(inner.null), state.cond, w, learning.inner_steps > 0)
-    inner.see(null, residual(null))
-    for j in range(learning.inner_steps):
-        if on_inner_step is not None:
-            on_inner_step(j, inner.loss.detach())
+    text = partial(model.with_learned, state.null_text)  # a null embedding gives its text
+    null, cond = first_predictions(denoise, text(inner.null), state.cond, w, inner.steps > 0)
+    inner.see(null, step(guide(null, cond, w), there))  # || z*_{t-1} - z_{t-1}(z_t, null_t, C) ||^2
+    for j in range(inner.steps):
+        if notify is not None:
+            notify(j, inner.loss.detach())
         if not inner.wants_step():
             break
-        goes_on = inner.descend() and j + 1 < learning.inner_steps  # null_t <- null_t - eta grad loss
-        if not goes_on and learning.skips_last:
+        goes_on = inner.descend() and j + 1 < inner.steps  # null_t <- null_t - eta grad loss
+        if not goes_on and method.fresh_guided_step and not method.keep_best:
             break
         with torch.set_grad_enabled(goes_on):
-            null = denoise(null_text(inner.null))
-            inner.see(null, residual(null))
+            null = denoise(text(inner.null))
+            inner.see(null, step(guide(null, cond, w), there))
         if not goes_on:
             break
-    if learning.fresh_guided_step:
+    if method.fresh_guided_step:
         with torch.no_grad():
-            prediction = guided(model, schedule, state.z, i, state.cond, null_text(inner.learned), w)
+            prediction = guided_denoiser(model, schedule, state.cond, [text(inner.learned)], w)(state.z, i)
     else:
         prediction = guide(replace(null, output=inner.output), cond, w)
-    return inner.record(i, step(prediction, schedule.there(i)), prediction.z_0)
+    return inner.record(i, step(prediction, there), prediction.z_0)
 
 
 def first_predictions(
-    denoise: Callable[[Conditioning], Prediction],
-    null: Conditioning,
-    cond: Conditioning,
-    w: float,
-    learns: bool,
+    denoise: Callable[..., Prediction], null: Conditioning, cond: Conditioning, w: float, learns: bool
 ) -> tuple[Prediction, Prediction]:
     """The predictions under the null text, with its graph if it learns, and under the prompt; one if they are equal."""
     with torch.set_grad_enabled(learns):
@@ -222,8 +171,7 @@ def first_predictions(
         return denoise(null), conditional
 
 
-def _reaches(schedule: Schedule) -> list[float]:
-    """How far each step moves the latents for a unit of what the network predicts."""
-    one, none = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    ends = [(schedule.here(i), schedule.there(i)) for i in range(schedule.steps)]
-    return [float(step(Prediction(one, none, here, schedule.kind), there).abs()) for here, there in ends]
+def _reach(schedule: Schedule, i: int) -> float:
+    """How far step i moves the latents for a unit of what the network predicts."""
+    unit = Prediction(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), schedule.here(i), schedule.kind)
+    return float(step(unit, schedule.there(i)).abs())

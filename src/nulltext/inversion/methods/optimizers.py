@@ -1,7 +1,5 @@
 """The inner optimisers that are not in ``torch.optim``; each row of a parameter (B, ...) is a problem of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -98,6 +96,7 @@ class ConjugateAdam(Optimizer):
 
     def _step(self, x: Tensor, group: dict[str, Any]) -> None:
         state, g = self.state[x], x.grad
+        assert g is not None
         state.setdefault("length", g.new_full((len(g),), group["lr"]))
         square = _unit(g).square() / g[0].numel()
         state["v"] = torch.lerp(square, state["v"], group["beta"]) if "v" in state else square
