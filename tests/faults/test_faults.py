@@ -29,7 +29,7 @@ from nulltext.inversion.file import Inversion
 from nulltext.runs.checkpoints import read_checkpoint
 from nulltext.runs.finished import ARTIFACT
 from nulltext.runs.folder import RunFolder
-from nulltext.runs.metrics_csv import METRICS_CSV
+from nulltext.runs.results import METRICS_CSV
 from nulltext.training.curves import written_events
 
 sys.path.insert(0, str(Path(__file__).parent))

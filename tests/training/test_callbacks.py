@@ -23,9 +23,7 @@ from nulltext.errors import UserError
 from nulltext.inversion import NullText, StepRecord, base
 from nulltext.metrics.pixel import ssim
 from nulltext.runs.finished import ARTIFACT
-from nulltext.runs.history import History
-from nulltext.runs.metrics_csv import add_row, read_rows
-from nulltext.runs.results import closing, summary
+from nulltext.runs.results import History, add_row, closing, read_rows, summary
 from nulltext.training import progress
 from nulltext.training.callbacks import Artifacts, Checkpointer
 from nulltext.training.curves import Curves, written_events

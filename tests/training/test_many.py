@@ -20,7 +20,7 @@ from nulltext.inversion.file import Inversion
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models import DiffusionModel, LoadingOptions
 from nulltext.runs.memory import FREE_SHARE, MAPS, free_memory, pictures_together
-from nulltext.runs.metrics_csv import add_row, read_rows
+from nulltext.runs.results import add_row, read_rows
 from nulltext.training.datamodule import PictureData
 from nulltext.training.module import NullTextInversion
 

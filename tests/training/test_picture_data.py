@@ -9,8 +9,7 @@ from PIL import Image
 from nulltext.data.frame import Frame
 from nulltext.errors import UserError
 from nulltext.training.datamodule import PictureData
-from nulltext.training.groups import group_by_size
-from nulltext.training.loader import TimestepLoader
+from nulltext.training.groups import TimestepLoader, group_by_size
 
 
 def farm(folder, count=3):

@@ -1,7 +1,5 @@
 """Finds finished pictures to skip, by content hash and settings."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -21,13 +19,9 @@ DECIDING = ("source_sha256", "prompt", "size", "crop", "fingerprint", "timesteps
 def finished_names(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) -> tuple[set[str], set[str]]:
     """Which pictures are finished, and which of the others need another name.
 
-    A picture is known by its content and by what decides its inversion (``DECIDING``), not by its file's name: one
-    that was renamed is finished all the same. Only headers are read. ``inversion.safetensors`` is written last, so
-    where it is, the rest is too.
-
-    Args:
-        folder: The run folder, which may be absent.
-        wanted: For the name of each picture, the ``DECIDING`` facts of its inversion.
+    A picture is known by the facts that decide its inversion (``DECIDING``), not by its file's name: one that was
+    renamed is finished all the same. Only headers are read. ``inversion.safetensors`` is written last, so where it is,
+    the rest is too.
 
     Returns:
         The names that are finished, and those of the rest whose folder holds another picture.
@@ -40,13 +34,8 @@ def finished_names(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) -> tup
         if spare[keys[name]]:
             spare[keys[name]] -= 1
             done.add(name)
-    taken = {
-        name
-        for name, facts in wanted.items()
-        if name in made
-        and name not in done
-        and made[name].get("source_sha256") not in (None, facts["source_sha256"])
-    }
+    rest = {name: made[name].get("source_sha256") for name in wanted if name in made and name not in done}
+    taken = {name for name, held in rest.items() if held not in (None, wanted[name]["source_sha256"])}
     return done, taken
 
 

@@ -1,7 +1,5 @@
 """The folder of a run: claimed by one run alone, found again by the next."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -17,20 +15,15 @@ LAST = "checkpoints/last.ckpt"
 
 
 class RunFolder(Logger):
-    """Tells Lightning which folder is the run's, and makes none before there is something to put in it.
+    """Tells Lightning which folder is the run's: that to go on with, or a new ``lightning_logs/version_N`` in root.
 
-    Lightning's own TensorBoardLogger makes the folder and an empty file of events before the pictures are looked at.
-
-    Args:
-        root: Where ``lightning_logs`` lies or is to lie.
-        folder: The run to go on with; by default a new ``version_N``.
+    It makes none before there is something to put in it. Lightning's own TensorBoardLogger makes the folder and an
+    empty file of events before the pictures are looked at.
     """
 
     def __init__(self, root: Path, folder: Path | None = None) -> None:
         super().__init__()
-        self._logs = root / LOGS
-        self._folder = folder
-        self.claimed = folder is not None
+        self._logs, self._folder, self.claimed = root / LOGS, folder, folder is not None
         self._held: int | None = None
 
     @property
@@ -58,11 +51,7 @@ class RunFolder(Logger):
         return self._folder
 
     def claim(self) -> Path:
-        """Makes the folder and holds it; where another run took the number meanwhile, takes the next.
-
-        Raises:
-            UserError: It cannot be made, or a run that goes on there is at work.
-        """
+        """Makes the folder and keeps other runs out while this process lives; where the number is taken, the next."""
         try:
             self._logs.mkdir(parents=True, exist_ok=True)
             while not self.claimed:
@@ -77,23 +66,17 @@ class RunFolder(Logger):
                 f"cannot make the run folder {self.folder}: {error.strerror}; "
                 "give a folder to write to with --trainer.default_root_dir"
             ) from error
-        self._hold()
+        try:
+            self._held = lock_folder(self.folder, wait=False) if self._held is None else self._held
+        except BlockingIOError:
+            raise UserError(
+                f"another process is at work in {self.folder}; wait for it, or leave --ckpt_path out"
+            ) from None
         return self.folder
 
     def join(self, folder: Path) -> None:
         """Writes to the folder that another process of the same run has claimed."""
         self._folder, self.claimed = folder, True
-
-    def _hold(self) -> None:
-        """Keeps other runs out for as long as this process lives; a killed one holds nothing."""
-        if self._held is not None:
-            return
-        try:
-            self._held = lock_folder(self.folder, wait=False)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is at work in {self.folder}; wait for it, or leave --ckpt_path out"
-            ) from None
 
     def finalize(self, status: str) -> None:
         """Lets go of the folder; Lightning calls this at the end of a run, however it ends."""
@@ -120,11 +103,7 @@ def run_of(checkpoint: Path) -> Path | None:
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
-    """The checkpoint's path; a run stands for its own, ``last`` for that of the run which was written last.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The checkpoint's path, of a run or, by ``last``, of the run which was written last."""
     path = Path(name)
     if name == "last":
         runs = sorted(root.glob(f"{LOGS}/*/{LAST}"), key=lambda found: found.stat().st_mtime)

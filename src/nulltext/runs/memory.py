@@ -1,7 +1,5 @@
 """How much memory was used, and how many pictures fit into what is free."""
 
-from __future__ import annotations
-
 import sys
 
 import psutil
@@ -12,10 +10,9 @@ from nulltext.models.base import DiffusionModel
 MOST_TOGETHER = 8  # pictures; from 4 to 8 a picture gains little (docs/speed.md, throughput)
 FREE_SHARE = 0.5  # of the free memory, for the pictures that go together
 MAPS = 600
-"""The most that the gradient of one picture takes, in feature maps of the network's first block.
+"""The most that the gradient of a picture takes, in feature maps of the network's first block.
 
-By docs/speed.md it is 250 of the farmyard's (the peaks by batch) and 440 of Stable Diffusion 1.5's (the peak less the
-weights).
+By docs/speed.md, 250 of the farmyard's (the peaks by batch), 440 of Stable Diffusion 1.5's (the peak less the weights).
 """
 
 
@@ -39,13 +36,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def pictures_together(model: DiffusionModel, size: tuple[int, int], free: int) -> int:
-    """How many pictures may be inverted at once: 1, 2, 4 or 8.
-
-    Args:
-        model: The model.
-        size: (height, width) of the largest, in pixels.
-        free: The memory for them, in bytes.
-    """
+    """How many pictures, the largest of (height, width), go together in so many free bytes: 1, 2, 4 or 8."""
     _, h, w = model.latent_shape(size)
     picture = MAPS * model.network_width * h * w * model.dtype.itemsize
     fitting = (2**k for k in range(MOST_TOGETHER.bit_length()) if 2**k * picture <= FREE_SHARE * free)

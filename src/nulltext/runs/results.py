@@ -1,28 +1,67 @@
-"""What a finished picture leaves in its run: its folder, its numbers, and the lines that are printed."""
+"""What a finished picture leaves in its run: its folder, its numbers, its row of metrics.csv, and what is printed."""
 
-from __future__ import annotations
-
+import csv
+import io
 import json
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from nulltext.data.picture import Picture
-from nulltext.files import write_text
+from nulltext.files import alone, write_text
+from nulltext.inversion import StepRecord
 from nulltext.inversion.file import Inversion
 from nulltext.metrics.pixel import psnr, ssim
 from nulltext.pixels import save_png, to_unit
 from nulltext.plots.report import report
-from nulltext.runs.history import Cost, History
-from nulltext.runs.metrics_csv import METRICS_CSV, read_rows
+from nulltext.runs.finished import ARTIFACT
+from nulltext.runs.memory import peak_memory
 
+METRICS_CSV = "metrics.csv"
 FAR_BELOW_BOUND = 1.0  # dB below the VAE's bound from which on the summary gives advice
+
+
+@dataclass
+class Cost:
+    """What the inversion of a group has cost so far; network evaluations are counted per latent."""
+
+    seconds_pivot: float = 0.0
+    seconds_optimisation: float = 0.0
+    unet_forwards: int = 0
+    unet_backwards: int = 0
+
+
+@dataclass
+class History:
+    """What the steps of the current group left behind; B pictures."""
+
+    losses: list[Tensor] = field(default_factory=list)  # of each step: (n, B), before each inner step
+    after: list[Tensor] = field(default_factory=list)  # of each step: (B,), after the last
+    inner_steps: list[Tensor] = field(default_factory=list)  # of each step: (B,)
+    seconds: float = 0.0
+
+    def add(self, record: StepRecord, after: Tensor) -> None:
+        """One more step. A step that a crash made run twice replaces its first run."""
+        new = {"losses": record.losses, "after": after, "inner_steps": record.inner_steps}
+        for name, value in new.items():
+            getattr(self, name)[record.step :] = [value.detach().cpu()]
+
+    def before(self, b: int) -> list[float]:
+        """The loss of each step before its first inner step; NaN where there was none."""
+        return [float(losses[0, b]) if len(losses) else float("nan") for losses in self.losses]
+
+
+def seconds_since(started: float) -> float:
+    """By ``time.perf_counter``; 0 where the clock was set back meanwhile."""
+    return max(0.0, time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -38,59 +77,41 @@ class Result:
     latent_mse: float  # reconstruction against the picture's latents
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one picture's group cost, and where it was computed."""
-
-    cost: Cost
-    pictures: int  # of the group
-    peak_memory: int  # bytes
-    device: str
-
-
-def measure(result: Result, share: Share, history: History, b: int) -> dict[str, Any]:
-    """The content of metrics.json: fidelity, cost, and settings.
+def measure(result: Result, cost: Cost, history: History, b: int, device: torch.device) -> dict[str, Any]:
+    """The content of metrics.json for row b of a group: fidelity, cost, and settings.
 
     Fidelity is measured on pixels clamped to the range of a picture; costs are divided by the pictures of the group.
-
-    Args:
-        result: The picture.
-        share: What its group cost.
-        history: The group's steps.
-        b: The picture's row in the group.
     """
-    inversion, method, cost = result.inversion, result.inversion.method.rpartition(".")[2], share.cost
+    inversion, picture, together = result.inversion, result.picture, len(history.after[0])
+    method = inversion.method.rpartition(".")[2]
     outputs = {"vae": result.vae, "ddim": result.ddim, method: result.reconstruction}
     unit = {name: to_unit(pixels.float().cpu())[None] for name, pixels in outputs.items()}
-    original = to_unit(result.picture.pixels.float().cpu())[None]
-    numbers: dict[str, Any] = {
-        "name": result.picture.name,
-        "prompt": result.picture.prompt,
-        "method": inversion.method,
-    }
-    numbers |= {f"psnr_{name}": float(psnr(pixels, original)) for name, pixels in unit.items()}
-    numbers |= {f"ssim_{name}": float(ssim(pixels, original)) for name, pixels in unit.items()}
+    original = to_unit(picture.pixels.float().cpu())[None]
     return {
-        **numbers,
+        "name": picture.name,
+        "prompt": picture.prompt,
+        "method": inversion.method,
+        **{f"psnr_{name}": float(psnr(pixels, original)) for name, pixels in unit.items()},
+        **{f"ssim_{name}": float(ssim(pixels, original)) for name, pixels in unit.items()},
         f"psnr_{method}_to_vae": float(psnr(unit[method], unit["vae"])),
         "latent_mse": result.latent_mse,
-        "inner_steps": int(sum(int(steps[b]) for steps in history.inner_steps)),
-        "unet_forwards": cost.unet_forwards // share.pictures,
-        "unet_backwards": cost.unet_backwards // share.pictures,
-        "seconds_pivot": cost.seconds_pivot / share.pictures,
-        "seconds_optimisation": cost.seconds_optimisation / share.pictures,
-        "seconds_total": history.seconds / share.pictures,
-        "peak_memory_bytes": share.peak_memory,
+        "inner_steps": sum(int(steps[b]) for steps in history.inner_steps),
+        "unet_forwards": cost.unet_forwards // together,
+        "unet_backwards": cost.unet_backwards // together,
+        "seconds_pivot": cost.seconds_pivot / together,
+        "seconds_optimisation": cost.seconds_optimisation / together,
+        "seconds_total": history.seconds / together,
+        "peak_memory_bytes": peak_memory(device),
         "settings": {
             **inversion.settings,
             "model": inversion.model,
             "fingerprint": inversion.fingerprint,
-            "device": share.device,
-            "pictures_together": share.pictures,
+            "device": str(device),
+            "pictures_together": together,
             "size": list(inversion.size),
-            "crop": result.picture.crop,
-            "source": str(result.picture.path),
-            "source_sha256": result.picture.sha256,
+            "crop": picture.crop,
+            "source": str(picture.path),
+            "source_sha256": picture.sha256,
         },
     }
 
@@ -102,16 +123,12 @@ def method_of(numbers: Mapping[str, Any]) -> str:
 
 def write_result(folder: Path, result: Result, numbers: dict[str, Any], history: History, b: int) -> None:
     """The picture's folder; ``inversion.safetensors`` last, so that where it is, the rest is too."""
-    for name, pixels in (
-        ("original", result.picture.pixels),
-        ("vae", result.vae),
-        ("ddim", result.ddim),
-        ("reconstruction", result.reconstruction),
-    ):
+    outputs = {"vae": result.vae, "ddim": result.ddim, "reconstruction": result.reconstruction}
+    for name, pixels in {"original": result.picture.pixels, **outputs}.items():
         save_png(folder / f"{name}.png", pixels, {"prompt": result.picture.prompt})
     save_png(folder / "report.png", draw(result, numbers, history, b))
     write_text(folder / "metrics.json", json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
-    result.inversion.save(folder / "inversion.safetensors")
+    result.inversion.save(folder / ARTIFACT)
 
 
 def draw(result: Result, numbers: Mapping[str, Any], history: History, b: int) -> Image.Image:
@@ -144,6 +161,31 @@ def draw(result: Result, numbers: Mapping[str, Any], history: History, b: int) -
         after=[float(values[b]) for values in history.after],
         facts=facts,
     )
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv; none where there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def add_row(path: Path, numbers: Mapping[str, Any], order: Sequence[str] = ()) -> None:
+    """Adds the content of metrics.json but its settings to metrics.csv, in place of a row of the same name.
+
+    Rows are in the order of these names of all pictures of the run, whichever process finished them when.
+    """
+    row = {key: str(value) for key, value in numbers.items() if key != "settings"}
+    place = {name: k for k, name in enumerate(order)}
+    text = io.StringIO()
+    with alone(path.parent.parent):
+        rows = [old for old in read_rows(path) if old.get("name") != row["name"]] + [row]
+        columns = list(dict.fromkeys(key for each in (row, *rows) for key in each))
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda entry: place.get(entry["name"], len(place))))
+        write_text(path, text.getvalue())
 
 
 def summary(numbers: Mapping[str, Any], title: str) -> str:

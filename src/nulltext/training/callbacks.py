@@ -15,10 +15,18 @@ from tqdm import tqdm
 from nulltext.files import write_atomically
 from nulltext.runs.checkpoints import rank_checkpoint
 from nulltext.runs.folder import run_folder
-from nulltext.runs.history import History, seconds_since
-from nulltext.runs.memory import peak_memory
-from nulltext.runs.metrics_csv import METRICS_CSV, add_row, read_rows
-from nulltext.runs.results import Result, Share, closing, measure, summary, write_result
+from nulltext.runs.results import (
+    METRICS_CSV,
+    History,
+    Result,
+    add_row,
+    closing,
+    measure,
+    read_rows,
+    seconds_since,
+    summary,
+    write_result,
+)
 from nulltext.training.module import NullTextInversion
 
 
@@ -27,50 +35,38 @@ class Artifacts(Callback):
 
     def __init__(self) -> None:
         self.history = History()
-        self.finished: list[tuple[Result, dict[str, Any], History, int]] = []
-        """Of the group that just ended: result, metrics, history, and its place in the batch."""
+        self.finished: list[Result] = []  # of the group that just ended, in the order of the batch
         self.done = 0
         self._started = 0.0
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Starts the clock, and a new history with a new group."""
         self._started, self.finished = time.perf_counter(), []
         if batch.step == 0:
             self.history = History()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: NullTextInversion, *_: Any) -> None:  # type: ignore[override]
         """Notes the timestep's losses; after the last one, compares and writes."""
-        assert isinstance(pl_module, NullTextInversion)
-        if pl_module.gave_up:
+        module, record = pl_module, pl_module.record
+        if record is None:
             return
-        assert pl_module.record is not None
-        record = pl_module.record
-        self.history.add(record, pl_module.loss_left())
-        last = record.step + 1 == pl_module.method.steps
-        results = pl_module.results() if last else []
+        self.history.add(record, module.loss_left())
+        results = module.results() if record.step + 1 == module.method.steps else []
         self.history.seconds += seconds_since(self._started)
         for b, result in enumerate(results):
-            self._finish(trainer, pl_module, result, b)
-
-    def _finish(self, trainer: Trainer, module: NullTextInversion, result: Result, b: int) -> None:
-        share = Share(module.cost, len(module.pictures), peak_memory(module.device), str(module.device))
-        numbers = measure(result, share, self.history, b)
-        write_result(run_folder(trainer) / result.picture.name, result, numbers, self.history, b)
-        add_row(run_folder(trainer) / METRICS_CSV, numbers, trainer.datamodule.order)  # type: ignore[attr-defined]
-        self.finished.append((result, numbers, self.history, b))
-        self.done += 1
-        tqdm.write(summary(numbers, result.title), file=sys.stdout)
+            numbers = measure(result, module.cost, self.history, b, module.device)
+            folder = run_folder(trainer)
+            write_result(folder / result.picture.name, result, numbers, self.history, b)
+            add_row(folder / METRICS_CSV, numbers, trainer.datamodule.order)  # type: ignore[attr-defined]
+            self.finished.append(result)
+            self.done += 1
+            tqdm.write(summary(numbers, result.title), file=sys.stdout)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints what came out and what to type next."""
-        if trainer.world_size == 1 and read_rows(run_folder(trainer) / METRICS_CSV):
-            print(
-                closing(run_folder(trainer)), flush=True
-            )  # of several processes the first says it at the end
+        """Prints what came out and what to type next; of several processes the first says it at the end."""
+        folder = run_folder(trainer)
+        if trainer.world_size == 1 and read_rows(folder / METRICS_CSV):
+            print(closing(folder), flush=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The history of an unfinished group, so that the sheet of a resumed run shows all of it."""
@@ -88,11 +84,8 @@ class Checkpointer(Checkpoint):
     written must not count as finished.
     """
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Saves; Lightning calls checkpoint callbacks after all others."""
-        if pl_module.gave_up:
-            return
-        path = run_folder(trainer) / rank_checkpoint(trainer.global_rank)
-        write_atomically(path, lambda temporary: trainer.save_checkpoint(temporary))
+        if pl_module.record is not None:
+            path = run_folder(trainer) / rank_checkpoint(trainer.global_rank)
+            write_atomically(path, lambda temporary: trainer.save_checkpoint(temporary))

@@ -1,7 +1,5 @@
 """Pictures on their way to the module: found, checked, grouped by size, given out by the timestep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +17,14 @@ from nulltext.data.picture import Picture, read_picture
 from nulltext.data.prompts import Captioner, find_prompt
 from nulltext.errors import UserError
 from nulltext.runs.folder import run_folder
-from nulltext.training.groups import Source, fitting_batch, group_by_size, match, split_finished
-from nulltext.training.loader import TimestepLoader
+from nulltext.training.groups import (
+    Source,
+    TimestepLoader,
+    fitting_batch,
+    group_by_size,
+    match,
+    split_finished,
+)
 
 
 class PictureData(LightningDataModule):
@@ -52,27 +56,17 @@ class PictureData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.image = [] if image is None else [image] if isinstance(image, str | Path) else list(image)
-        self.prompt = prompt
-        self.crop = crop
-        self.size = parse_size(size)
-        self.captioner = captioner
-        self.batch_size = batch_size
-        self.max_pixels = max_pixels
+        self.prompt, self.captioner = prompt, captioner
+        self.crop, self.size = crop, parse_size(size)
+        self.batch_size, self.max_pixels = batch_size, max_pixels
         self.sources: list[Source] = []
         self.groups: list[list[Source]] = []
-        self.broken: list[tuple[str, str]] = []
-        """Pictures that could not be used, and why; filled when more than one was given."""
-        self.finished: list[str] = []
-        """Names of the pictures that the run folder holds already."""
-        self.order: list[str] = []
-        """Names of all pictures of the run, of the other ranks too."""
+        self.broken: list[tuple[str, str]] = []  # which of several could not be used, and why
+        self.finished: list[str] = []  # names of the pictures that the run folder holds already
+        self.order: list[str] = []  # names of all pictures of the run, of the other ranks too
 
     def setup(self, stage: str) -> None:
-        """Finds and checks every picture, before any weights are read.
-
-        Raises:
-            UserError: A setting is wrong, there is no picture, or none of them can be used.
-        """
+        """Finds and checks every picture, before any weights are read."""
         if self.trainer is not None:
             self.trainer.fit_loop.max_epochs = -1  # else Lightning refuses a checkpoint of the second group
         if self.sources:
@@ -90,24 +84,21 @@ class PictureData(LightningDataModule):
             except UserError as error:
                 self.broken.append((str(row.path), str(error)))
         if not self.sources and self.broken and ranks == 1:
-            self._nothing_left()
-        self._tell_prompts()
-
-    def _nothing_left(self) -> None:
-        place, reason = self.broken[0]
-        if len(self.broken) == 1:
-            raise UserError(reason if place in reason else f"{place}: {reason}")
-        raise UserError(f"none of {len(self.broken)} pictures can be used; the first: {reason}")
+            place, reason = self.broken[0]
+            if len(self.broken) == 1:
+                raise UserError(reason if place in reason else f"{place}: {reason}")
+            raise UserError(f"none of {len(self.broken)} pictures can be used; the first: {reason}")
+        for source in self.sources:
+            if source.prompt_source != "given":  # by the user on the command line
+                print(f"nulltext: {source.name}: {source.prompt!r} (from {source.prompt_source})", flush=True)
 
     def _check_settings(self) -> None:
         if not self.image:
             raise UserError(
                 "which picture? give --data.image sheep.jpg (or a folder, a glob, a metadata.jsonl)"
             )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UserError(
-                f"--data.batch_size {self.batch_size} is too small; use 1 or more, or leave it out"
-            )
+        if (batch := self.batch_size) is not None and batch < 1:
+            raise UserError(f"--data.batch_size {batch} is too small; use 1 or more, or leave it out")
         if self.max_pixels < 1:
             raise UserError(f"--data.max_pixels {self.max_pixels} admits no picture; use 100000000")
         parse_crop(self.crop)
@@ -126,18 +117,8 @@ class PictureData(LightningDataModule):
         size = (picture.height, picture.width)
         return Source(row.path, names[row.path], found.text, found.source, size, row, sha256)
 
-    def _tell_prompts(self) -> None:
-        """Prints where each prompt was found, unless the user typed it."""
-        for source in self.sources:
-            if source.prompt_source != "given":
-                print(f"nulltext: {source.name}: {source.prompt!r} (from {source.prompt_source})", flush=True)
-
     def frame(self) -> Frame:
-        """The rule of cutting and resizing, with the model's own numbers where the user gave none.
-
-        Raises:
-            UserError: The size does not suit the model.
-        """
+        """The rule of cutting and resizing, with the model's own numbers where the user gave none."""
         module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
         return Frame(self.crop, self.size or module.model.default_size, module.model.size_multiple)
 
@@ -156,13 +137,18 @@ class PictureData(LightningDataModule):
             steps=module.method.steps,  # type: ignore[union-attr,arg-type]
             where=lambda: (trainer.current_epoch - first, int(module.cursor)),  # type: ignore[arg-type]
             read=self.pictures,
-            gave_up=lambda: bool(module.gave_up),
+            gave_up=lambda: module.record is None,
         )
 
     def _plan(self, module: Any) -> list[list[Source]]:
         """The groups that are left to do, all of one size each; an unfinished one of a checkpoint first, whole."""
-        frame = self.frame()
-        fitting = [source for source in self.sources if self._fits(source, frame)]
+        frame, fitting = self.frame(), list[Source]()
+        for source in self.sources:
+            try:
+                source.target(frame)
+                fitting.append(source)
+            except UserError as error:
+                self._break(source, error)
         folder = run_folder(module.trainer)
         sources, done = split_finished(folder, fitting, frame, module.model, module.method)
         at = [] if module.resumed is None else module.resumed["pictures"]
@@ -179,48 +165,35 @@ class PictureData(LightningDataModule):
         rest = [group for group in rest if group]
         return [current, *rest] if current or (at and whole) else rest
 
-    def _fits(self, source: Source, frame: Frame) -> bool:
-        """Whether the picture can be brought to the model's size; the reason is noted where it cannot."""
-        try:
-            frame.target(source.size[1], source.size[0])
-        except UserError as error:
-            if len(self.sources) == 1:
-                raise
-            self.broken.append((str(source.path), str(error)))
-            return False
-        return True
+    def _break(self, source: Source, error: UserError) -> None:
+        """Notes why a picture cannot be used; the only one ends the run."""
+        if len(self.sources) == 1:
+            raise error
+        self.broken.append((str(source.path), str(error)))
 
     def pictures(self, group: int) -> tuple[Picture, ...]:
         """The pictures of a group, with their pixels; those that broke since they were checked are left out."""
         found: list[Picture] = []
         for source in self.groups[group]:
+            said: dict[str, Any] = {"prompt": source.prompt, "row": source.row}
             try:
-                found.append(self._read(source))
+                picture = read_picture(source.path, self.frame(), max_pixels=self.max_pixels, **said)
+                for note in picture.notes:
+                    rank_zero_warn(f"{source.name}: {note}")
+                if picture.sha256 != source.sha256:
+                    raise UserError(
+                        f"{source.path} was changed while the run was under way; run again for it"
+                    )
+                found.append(replace(picture, name=source.name))
             except UserError as error:
-                if len(self.sources) == 1:
-                    raise
-                self.broken.append((str(source.path), str(error)))
+                self._break(source, error)
         if not found and self.trainer is not None:
             self.trainer.lightning_module.cursor.zero_()  # type: ignore[operator]
         return tuple(found)
 
     def leave_out(self, pictures: Sequence[Picture], error: UserError) -> None:
-        """Counts the pictures of a group whose inversion failed as broken; the others are done all the same.
-
-        Raises:
-            UserError: There are no others.
-        """
+        """Counts the pictures of a group whose inversion failed as broken; the error ends a run of no others."""
         if len(self.order) == 1:
             raise error
         hint = "; with --data.batch_size 1 the others of its group may be done" if len(pictures) > 1 else ""
         self.broken += [(str(picture.path), f"{error}{hint}") for picture in pictures]
-
-    def _read(self, source: Source) -> Picture:
-        picture = read_picture(
-            source.path, self.frame(), prompt=source.prompt, row=source.row, max_pixels=self.max_pixels
-        )
-        for note in picture.notes:
-            rank_zero_warn(f"{source.name}: {note}")
-        if picture.sha256 != source.sha256:
-            raise UserError(f"{source.path} was changed while the run was under way; run again for it")
-        return replace(picture, name=source.name)

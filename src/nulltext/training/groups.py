@@ -1,9 +1,7 @@
-"""Which pictures are inverted together, and which are left to do."""
-
-from __future__ import annotations
+"""Which pictures are inverted together, which are left to do, and how they are given out by the timestep."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from nulltext.data.frame import Frame
 from nulltext.data.metadata import Row
+from nulltext.data.picture import Picture
 from nulltext.inversion import InversionMethod
 from nulltext.models.base import DiffusionModel
 from nulltext.runs.finished import expected_facts, finished_names
@@ -29,10 +28,14 @@ class Source:
     row: Row
     sha256: str  # hex digest of the file's bytes
 
+    def target(self, frame: Frame) -> tuple[int, int]:
+        """(height, width) that it is brought to."""
+        return frame.target(self.size[1], self.size[0])
+
 
 def group_by_size(sources: Sequence[Source], frame: Frame, batch_size: int) -> list[list[Source]]:
     """Groups of at most ``batch_size`` pictures whose results have one size, in order of appearance."""
-    sizes = [frame.target(source.size[1], source.size[0]) for source in sources]
+    sizes = [source.target(frame) for source in sources]
     first = {size: index for index, size in reversed(list(enumerate(sizes)))}
     order = sorted(range(len(sources)), key=lambda index: (first[sizes[index]], index))
     groups: list[list[Source]] = []
@@ -46,26 +49,18 @@ def fitting_batch(model: DiffusionModel, sources: Sequence[Source], frame: Frame
     """As many pictures as the free memory allows at once; processes of one machine share its main memory."""
     if len(sources) < 2:
         return 1
-    free = free_memory(model.device)
-    if model.device.type == "cpu":
-        free //= processes
-    largest = max((frame.target(s.size[1], s.size[0]) for s in sources), key=math.prod)
-    return pictures_together(model, largest, free)
+    free = free_memory(model.device) // (processes if model.device.type == "cpu" else 1)
+    return pictures_together(model, max((s.target(frame) for s in sources), key=math.prod), free)
 
 
 def split_finished(
     folder: Path, sources: Sequence[Source], frame: Frame, model: DiffusionModel, method: InversionMethod
 ) -> tuple[list[Source], set[str]]:
     """The sources, renamed where another picture of the run folder has their name, and the names that are finished."""
-    sizes = {s.name: frame.target(s.size[1], s.size[0]) for s in sources}
+    sizes = {s.name: s.target(frame) for s in sources}
     facts = {size: expected_facts(model, method, size) for size in set(sizes.values())}
     wanted = {
-        s.name: {
-            **facts[sizes[s.name]],
-            "source_sha256": s.sha256,
-            "prompt": s.prompt,
-            "crop": frame.crop,
-        }
+        s.name: {**facts[sizes[s.name]], "source_sha256": s.sha256, "prompt": s.prompt, "crop": frame.crop}
         for s in sources
     }
     done, taken = finished_names(folder, wanted)
@@ -78,3 +73,43 @@ def match(identity: Mapping[str, Any], sources: Sequence[Source]) -> Source | No
     same = [s for s in sources if (s.sha256, s.prompt) == (identity["sha256"], identity["prompt"])]
     same.sort(key=lambda source: source.name != identity["name"])
     return replace(same[0], name=identity["name"]) if same else None
+
+
+class Timestep:
+    """One batch: the pictures of a group, which is the epoch's, at step i.
+
+    A plain class: Lightning walks through dataclasses, lists and dicts of a batch, and refuses frozen ones.
+    """
+
+    def __init__(self, step: int, group: int, pictures: tuple[Picture, ...]) -> None:
+        self.step, self.group, self.pictures = step, group, pictures
+
+
+@dataclass(eq=False)
+class TimestepLoader:
+    """T batches of each group, starting at the module's cursor.
+
+    Lightning restores the number of the batch but does not fast-forward a loader: after a restart it would request
+    batch k and get batch 0. This loader reads the module's cursor instead. Its length is always T, by which Lightning
+    knows the end of the epoch.
+    """
+
+    steps: int  # T
+    where: Callable[
+        [], tuple[int, int]
+    ]  # the current group and the module's cursor; T and 0 mean a new group
+    read: Callable[[int], tuple[Picture, ...]]  # the pictures of a group
+    gave_up: Callable[[], bool] = lambda: False  # whether the group is left out from the step just tried on
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Timestep]:
+        group, cursor = self.where()
+        pictures = self.read(group)
+        if not pictures:
+            return
+        for step in range(cursor % self.steps, self.steps):
+            yield Timestep(step, group, pictures)
+            if self.gave_up():
+                return

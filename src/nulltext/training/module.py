@@ -4,12 +4,10 @@ One batch is one timestep, one epoch is one group of pictures, and ``training_st
 under manual optimisation. The mathematics is in ``nulltext.inversion``; this file holds its state.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -27,12 +25,9 @@ from nulltext.inversion.methods.learning import NonFiniteLoss
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 from nulltext.models.loading import LoadingOptions, load_model
-from nulltext.runs.history import Cost, seconds_since
-from nulltext.runs.results import Result
-from nulltext.training.resume import check_facts, checkpoint_facts, identities, refuse_others
-
-if TYPE_CHECKING:
-    from nulltext.training.loader import Timestep
+from nulltext.runs.checkpoints import check_facts, checkpoint_facts, identities, refuse_others
+from nulltext.runs.results import Cost, Result, seconds_since
+from nulltext.training.groups import Timestep
 
 
 class NullTextInversion(LightningModule):
@@ -43,6 +38,12 @@ class NullTextInversion(LightningModule):
         loading: Which model is loaded, and how.
         init: An inversion.safetensors of the same picture whose null embeddings are the start.
     """
+
+    model: DiffusionModel
+    cursor: Tensor  # steps done in this group: the truth about progress
+    z: Tensor  # (B, C, h, w), the guided trajectory at level ``cursor``
+    pivot: Tensor  # (T + 1, B, C, h, w)
+    detail_noise: Tensor  # (B, C, h, w), or empty
 
     def __init__(
         self,
@@ -56,23 +57,16 @@ class NullTextInversion(LightningModule):
         self.loading = loading or LoadingOptions()
         self.init = Inversion.load(init) if init else None
         self.save_hyperparameters(_plain(self.method, self.loading))
-        self.model: DiffusionModel
         self.null = nn.ParameterList()
-        self.cursor: Tensor
-        self.z: Tensor
-        self.pivot: Tensor
-        self.detail_noise: Tensor
-        # steps done in this group: the truth about progress
         self.register_buffer("cursor", torch.tensor(0))
-        self.register_buffer("z", torch.empty(0))  # (B, C, h, w), the guided trajectory at level ``cursor``
-        self.register_buffer("pivot", torch.empty(0))  # (T + 1, B, C, h, w)
-        self.register_buffer("detail_noise", torch.empty(0))  # (B, C, h, w), or empty
+        self.register_buffer("z", torch.empty(0))
+        self.register_buffer("pivot", torch.empty(0))
+        self.register_buffer("detail_noise", torch.empty(0))
         self.memory: dict[str, Tensor] = {}
         self.cost = Cost()
         self.pictures: tuple[Picture, ...] = ()
-        self.record: StepRecord | None = None
-        self.gave_up = False  # whether the step just tried was the last of its group, which is left out
-        self.on_inner_step: OnInnerStep | None = None
+        self.record: StepRecord | None = None  # of the step just done; None where its group is left out
+        self.on_inner_step: OnInnerStep = None
         self.state: State | None = None
         self.resumed: dict[str, Any] | None = None
 
@@ -86,31 +80,20 @@ class NullTextInversion(LightningModule):
                 self.loading.pretrained, self.loading, device, precision=self.trainer.precision
             )
         if self.init is not None:
-            self._check_init(self.init)
+            self.init.check(self.model)
+            if (T := self.init.steps) != self.method.steps:
+                raise UserError(f"the inversion to start from has {T} steps; give --model.steps {T} as well")
         if self.method.guidance_scale == 1:
-            rank_zero_warn(
-                "guidance_scale is 1: the null embeddings have no influence and stay as they start"
-            )
+            rank_zero_warn("guidance_scale is 1: null embeddings have no influence and stay as they start")
         shape = (1, *self.model.embedding_shape)
         self.null = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for _ in range(self.method.steps))
-
-    def _check_init(self, init: Inversion) -> None:
-        init.check(self.model)
-        if init.steps != self.method.steps:
-            raise UserError(
-                f"the inversion to start from has {init.steps} steps; give --model.steps {init.steps} as well"
-            )
 
     def configure_optimizers(self) -> None:
         """None for Lightning: each timestep has a fresh optimiser of its own, in the method."""
 
     def training_step(self, batch: Timestep, batch_idx: int) -> None:
-        """One step of the method.
-
-        Raises:
-            NonFiniteLoss: It failed, and there is no other picture to go on with.
-        """
-        i, self.gave_up = batch.step, False
+        """One step of the method; where it failed, the group is left out."""
+        i = batch.step
         if i == 0:
             self._begin(batch.pictures)
         elif self.state is None:
@@ -120,21 +103,15 @@ class NullTextInversion(LightningModule):
         try:
             self.record = self.method.step(self.model, self.state, i, self.on_inner_step)
         except NonFiniteLoss as error:
-            self._give_up(error)
+            self.trainer.datamodule.leave_out(self.pictures, error)  # type: ignore[attr-defined]
+            self.record, self.state, self.memory = None, None, {}
+            self.cursor.zero_()
             return
         self.z = self.state.z
         self.cursor.fill_(i + 1)
         self.cost.seconds_optimisation += seconds_since(started)
         self.cost.unet_forwards += self.model.forwards - forwards
         self.cost.unet_backwards += self.model.backwards - backwards
-        self.cost.inner_steps += int(self.record.inner_steps.sum())
-        self.cost.skipped += self.record.skipped
-
-    def _give_up(self, error: NonFiniteLoss) -> None:
-        """Leaves the group out and makes ready for the next."""
-        self.trainer.datamodule.leave_out(self.pictures, error)  # type: ignore[attr-defined]
-        self.gave_up, self.state, self.memory = True, None, {}
-        self.cursor.zero_()
 
     @torch.no_grad()
     def _begin(self, pictures: tuple[Picture, ...]) -> None:
@@ -158,21 +135,12 @@ class NullTextInversion(LightningModule):
         """The group of a checkpoint: everything but the texts is there."""
         if self.resumed is not None:
             refuse_others(self.resumed["pictures"], pictures)
-        cond = self._embed(pictures)
-        schedule = self.method.schedule(self.model, _size(pictures))
-        null_text = self.method.null_text(self.model, cond, _size(pictures))
+        cond, size = self._embed(pictures), _size(pictures)
+        schedule = self.method.schedule(self.model, size)
+        null_text = self.method.null_text(self.model, cond, size)
         detail = self.detail_noise if len(self.detail_noise) else None
-        self.state = State(
-            schedule,
-            cond,
-            null_text,
-            self.pivot,
-            self.z,
-            list(self.null),
-            detail,
-            self.memory,
-            self.init is None,
-        )
+        state = State(schedule, cond, null_text, self.pivot, self.z, list(self.null), detail)
+        self.state = dataclasses.replace(state, memory=self.memory, warm=self.init is None)
 
     def _embed(self, pictures: tuple[Picture, ...]) -> Conditioning:
         self.pictures = pictures
@@ -192,12 +160,9 @@ class NullTextInversion(LightningModule):
         self.model.forwards = forwards
         results = []
         for b, picture in enumerate(self.pictures):
-            fidelity = measured_psnr(ours[b], picture)
-            inversion = describe(self.model, self.method, state, picture, b, fidelity)
-            latent_mse = float((self.z[b] - self.pivot[-1, b]).square().mean())
-            results.append(
-                Result(picture, inversion, self.method.title, vae[b], ddim[b], ours[b], latent_mse)
-            )
+            inversion = describe(self.model, self.method, state, picture, b, measured_psnr(ours[b], picture))
+            mse = float((self.z[b] - self.pivot[-1, b]).square().mean())
+            results.append(Result(picture, inversion, self.method.title, vae[b], ddim[b], ours[b], mse))
         return results
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -210,13 +175,10 @@ class NullTextInversion(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model or other settings, and makes room for its tensors.
-
-        Raises:
-            UserError: The checkpoint is not of this inversion; the differences are named.
-        """
+        """Refuses a checkpoint of another model or other settings, and makes room for its tensors."""
         facts = check_facts(checkpoint, checkpoint_facts(self.model, self.method, self.loading.pretrained))
-        self.resumed, self.memory, self.cost = facts, dict(facts["memory"]), Cost(**facts["cost"])
+        self.resumed, self.memory = facts, dict(facts["memory"])
+        self.cost = Cost(**{name: facts["cost"][name] for name in vars(Cost())})
         saved = checkpoint["state_dict"]
         for name in ("z", "pivot", "detail_noise"):
             setattr(self, name, torch.empty_like(saved[name]))

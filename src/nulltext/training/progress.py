@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -37,25 +36,22 @@ class Progress(ProgressBar):
         """And on again."""
         self._wanted = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: NullTextInversion) -> None:  # type: ignore[override]
         """Opens the bar at the cursor of a resumed run; on a terminal only."""
-        assert isinstance(pl_module, NullTextInversion)
         steps, self._budget = pl_module.method.steps, inner_budget(pl_module.method)
         done = trainer.current_epoch * steps + int(pl_module.cursor) % steps
-        total = (trainer.max_epochs or 1) * steps
-        disable = None if self._wanted else True
+        total, disable = (trainer.max_epochs or 1) * steps, None if self._wanted else True
         self._bar = tqdm(total=total, initial=done, disable=disable, dynamic_ncols=True, bar_format=BAR)
         pl_module.on_inner_step = None if self._bar.disable else self._show_inner
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Shows what begins; before a group's first timestep is its pivot, which has no loss to show."""
-        assert isinstance(pl_module, NullTextInversion)
         self._timestep = f"timestep {batch.step + 1}/{pl_module.method.steps}"
-        self._bar.set_description(
-            f"{_names(batch.pictures)} {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False
-        )
+        name, others = batch.pictures[0].name, len(batch.pictures) - 1
+        name = name if len(name) <= NAME_IN_BAR else f"{name[: NAME_IN_BAR - 1]}…"
+        name = f"{name} and {others} more" if others else name
+        group = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._bar.set_description(f"{name} {group}", refresh=False)
         if batch.step == 0:
             self._bar.set_postfix_str(f"{self._timestep}, pivot")
 
@@ -67,23 +63,20 @@ class Progress(ProgressBar):
             self._shown = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One timestep on, or all that a group which is left out would have taken."""
-        assert isinstance(pl_module, NullTextInversion)
-        if pl_module.gave_up:
+        record = pl_module.record
+        if record is None:
             self._bar.update(pl_module.method.steps - batch.step)
         elif not self._bar.disable:
-            assert pl_module.record is not None
-            record = pl_module.record
             self._say(int(record.inner_steps.max()), record.losses[-1] if len(record.losses) else None)
             self._bar.update()
 
     def _say(self, inner: int, losses: Tensor | None) -> None:
         loss = "-" if losses is None else f"{float(losses.mean()):.1e}"
-        self._bar.set_postfix_str(
-            f"{self._timestep}, inner {inner}/{self._budget}, loss {loss}", refresh=False
-        )
+        steps = f"{self._timestep}, inner {inner}/{self._budget}"
+        self._bar.set_postfix_str(f"{steps}, loss {loss}", refresh=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar as it is."""
@@ -94,12 +87,6 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _names(pictures: Sequence[Any]) -> str:
-    name = pictures[0].name
-    name = name if len(name) <= NAME_IN_BAR else f"{name[: NAME_IN_BAR - 1]}…"
-    return name if len(pictures) == 1 else f"{name} and {len(pictures) - 1} more"
 
 
 def inner_budget(method: InversionMethod) -> int:

@@ -6,8 +6,6 @@ and keeps its own checkpoint and its own writer. It waits for nobody, and nobody
 started it, at the end.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal
@@ -38,30 +36,19 @@ GRACE_SECONDS = 30.0  # how long ranks have to save what they are at when the ru
 
 
 def choose_strategy(wanted: Any, devices: Any, num_nodes: Any) -> Any:
-    """The trainer's strategy: ``independent`` by itself where there may be more than one process.
-
-    Args:
-        wanted: What ``--trainer.strategy`` says.
-        devices: What ``--trainer.devices`` says.
-        num_nodes: What ``--trainer.num_nodes`` says.
-
-    Raises:
-        UserError: A strategy that would mix the gradients of different pictures.
-    """
+    """The trainer's strategy of its options: ``independent`` where there may be more than one process."""
     if wanted not in ("auto", None, "independent"):
         raise UserError(
             f"--trainer.strategy {wanted} would mix the gradients of different pictures; leave it out: every device "
             "then has its own pictures (independent)"
         )
-    many = devices not in (1, "1") or num_nodes not in (1, "1") or _launched_elsewhere() > 1
-    return "independent" if many or wanted == "independent" else wanted
-
-
-def _launched_elsewhere() -> int:
-    """How many processes torchrun or SLURM started beside this one, itself included."""
+    launched = 1  # processes that torchrun or SLURM started, this one included
     if TorchElasticEnvironment.detect():
-        return int(os.environ.get("WORLD_SIZE", 1))
-    return int(os.environ.get("SLURM_NTASKS", 1)) if SLURMEnvironment.detect() else 1
+        launched = int(os.environ.get("WORLD_SIZE", 1))
+    elif SLURMEnvironment.detect():
+        launched = int(os.environ.get("SLURM_NTASKS", 1))
+    many = devices not in (1, "1") or num_nodes not in (1, "1") or launched > 1
+    return "independent" if many or wanted == "independent" else wanted
 
 
 class IndependentStrategy(DDPStrategy):
@@ -77,10 +64,21 @@ class IndependentStrategy(DDPStrategy):
         self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def setup_distributed(self) -> None:
-        """Sets the ranks, and nothing else: there is no process group to join."""
+        """Sets the ranks, and has all write to the folder that the first claims; there is no process group to join."""
         reset_seed()
         self.set_world_ranks()
-        self._join_run()
+        assert self.lightning_module is not None
+        logger, run = self.lightning_module.trainer.logger, os.environ.get(RUN_VARIABLE)
+        if run is not None and sys.platform == "linux":
+            # the system ends this rank when the process that started it is killed: none works on unseen
+            set_parent_death_signal = 1
+            ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if not isinstance(logger, RunFolder) or logger.claimed:
+            return
+        if run is None and self.world_size > 1:
+            run = self._agree(logger)
+        if run is not None:
+            logger.join(Path(run))
 
     def configure_ddp(self) -> None:
         """Nothing: the module stays as it is, its gradients its own."""
@@ -93,51 +91,29 @@ class IndependentStrategy(DDPStrategy):
         """A rank decides for itself."""
         return decision
 
-    def _join_run(self) -> None:
-        """Makes all ranks write to the folder that the first rank claims."""
-        assert self.lightning_module is not None
-        logger = self.lightning_module.trainer.logger
-        if RUN_VARIABLE in os.environ:
-            _die_with_parent()
-        if not isinstance(logger, RunFolder) or logger.claimed:
-            return
-        if RUN_VARIABLE in os.environ:
-            logger.join(Path(os.environ[RUN_VARIABLE]))
-        elif self.world_size > 1:
-            logger.join(Path(self._agree(logger)))
-
     def _agree(self, logger: RunFolder) -> str:
-        """The run that rank 0 claims, made known once over the launcher's own address.
-
-        Raises:
-            UserError: The ranks did not meet in time.
-        """
-        environment = self.cluster_environment
+        """The run that rank 0 claims, made known once over the launcher's own address."""
+        rank, ranks, environment = self.global_rank, self.world_size, self.cluster_environment
         assert environment is not None
-        os.environ.setdefault("MASTER_ADDR", environment.main_address)
-        os.environ.setdefault("MASTER_PORT", str(environment.main_port))
-        where = f"env://?rank={self.global_rank}&world_size={self.world_size}"
+        address = os.environ.setdefault("MASTER_ADDR", environment.main_address)
+        port = os.environ.setdefault("MASTER_PORT", str(environment.main_port))
+        where, patience = f"env://?rank={rank}&world_size={ranks}", timedelta(seconds=MEETING_SECONDS)
         try:
-            store, _, _ = next(
-                torch.distributed.rendezvous(where, timeout=timedelta(seconds=MEETING_SECONDS))
-            )
-            if self.global_rank == 0:
+            store, _, _ = next(torch.distributed.rendezvous(where, timeout=patience))
+            if rank == 0:
                 store.set("run", str(logger.claim()))
             run = store.get("run").decode()
-            store.set(f"rank {self.global_rank} knows", "")
-            if self.global_rank == 0:  # which may hold the store: nobody may be left behind
-                store.wait([f"rank {rank} knows" for rank in range(self.world_size)])
+            store.set(f"rank {rank} knows", "")
+            if rank == 0:  # which may hold the store: nobody may be left behind
+                store.wait([f"rank {other} knows" for other in range(ranks)])
         except (RuntimeError, ValueError, OSError) as error:  # torch's DistError is a RuntimeError
             raise UserError(
-                f"rank {self.global_rank} of {self.world_size} did not meet the others at "
-                f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; see that all were started"
+                f"rank {rank} of {ranks} did not meet the others at {address}:{port}; see that all were started"
             ) from error
         return run
 
 
-StrategyRegistry.register(
-    IndependentStrategy.strategy_name, IndependentStrategy, "each device inverts its own pictures"
-)
+StrategyRegistry.register("independent", IndependentStrategy, "each device inverts its own pictures")
 
 
 class Launcher(_SubprocessScriptLauncher):
@@ -146,35 +122,27 @@ class Launcher(_SubprocessScriptLauncher):
     Lightning's own kills every rank when one dies; here the others finish their pictures.
     """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.failed = False
+    failed = False
 
     def launch(self, function: Callable, *args: Any, trainer: Trainer | None = None, **kwargs: Any) -> Any:
-        """Starts the other ranks, does this one's share, and waits for the others.
-
-        Raises:
-            UserError: There are more or fewer processes than the trainer was told.
-        """
+        """Starts the other ranks, does this one's share, and waits for the others."""
         try:
             self.cluster_environment.validate_settings(self.num_processes, self.num_nodes)
         except (ValueError, RuntimeError) as error:
             raise UserError(
                 f"{error}; --trainer.devices times --trainer.num_nodes must be the processes started"
             ) from error
-        if not self.cluster_environment.creates_processes_externally and self.num_processes > 1:
-            self._claim(trainer)
-            self._call_children_scripts()
         if self.num_processes > 1:
+            if not self.cluster_environment.creates_processes_externally:
+                self._start(trainer.logger if trainer is not None else None)
             _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
-            result = function(*args, **kwargs)
+            return function(*args, **kwargs)
         except KeyboardInterrupt:
             self._stop()
             raise
         finally:
             self._wait()
-        return result
 
     def kill(self, signum: Any) -> None:
         """Passes a signal on; a kill only to those that do not stop by themselves."""
@@ -183,25 +151,22 @@ class Launcher(_SubprocessScriptLauncher):
         self._stop()
         self._wait()
 
-    def _claim(self, trainer: Trainer | None) -> None:
-        """One node's ranks share a folder by a variable that they inherit; several nodes agree on one later."""
-        logger = trainer.logger if trainer is not None else None
+    def _start(self, logger: Any) -> None:
+        """Starts the other ranks; the variables that tell them so do not stay in this process.
+
+        One node's ranks share a folder by a variable that they inherit; several nodes agree on one later.
+        """
         if self.num_nodes == 1 and isinstance(logger, RunFolder):
             os.environ[RUN_VARIABLE] = str(logger.claim())
-
-    def _call_children_scripts(self) -> None:
-        """Starts the other ranks; the variables that tell them so do not stay in this process."""
         try:
-            super()._call_children_scripts()
+            self._call_children_scripts()
         finally:
             for name in (RUN_VARIABLE, "LOCAL_RANK", "WORLD_SIZE"):
                 os.environ.pop(name, None)
 
     def _stop(self) -> None:
         """Asks the ranks to save what they are at and end, and ends those that do not."""
-        for process in self.procs:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+        super().kill(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
         for process in self.procs:
             try:
@@ -214,12 +179,18 @@ class Launcher(_SubprocessScriptLauncher):
         with _passing_on(signal.SIGTERM, self.procs):
             codes = [process.wait() for process in self.procs]
         self.failed = any(codes)
-        first = self.cluster_environment.node_rank() * self.num_processes
+        names = {-s: s.name for s in signal.Signals}
+        first, ranks = (
+            self.cluster_environment.node_rank() * self.num_processes,
+            self.num_processes * self.num_nodes,
+        )
         for rank, (process, code) in enumerate(zip(self.procs, codes, strict=True), start=first + 1):
             if code not in (0, 1, 130, 143):
+                how = f"was ended by {names.get(code, f'signal {-code}')}"
+                how = how if code < 0 else f"ended with exit code {code}"
                 print(
-                    f"nulltext: rank {rank} of {self.num_processes * self.num_nodes} (process {process.pid}) "
-                    f"{_how(code)}; its pictures are not all done: go on with --ckpt_path",
+                    f"nulltext: rank {rank} of {ranks} (process {process.pid}) {how}; its pictures are not all done: "
+                    "go on with --ckpt_path",
                     file=sys.stderr,
                 )
         self.procs = []
@@ -228,15 +199,6 @@ class Launcher(_SubprocessScriptLauncher):
 def ranks_failed(trainer: Trainer) -> bool:
     """Whether a process that this one started ended otherwise than well."""
     return bool(getattr(trainer.strategy.launcher, "failed", False))
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was ended by signal {-code}"
 
 
 @contextmanager
@@ -256,10 +218,3 @@ def _passing_on(signum: signal.Signals, processes: list[subprocess.Popen]) -> It
         yield
     finally:
         signal.signal(signum, before)
-
-
-def _die_with_parent() -> None:
-    """Has Linux end this rank when the process that started it is killed, so that no rank works on unseen."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
