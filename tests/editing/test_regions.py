@@ -11,9 +11,8 @@ from quick_inversion import SWAP, quick_inversion
 
 from nulltext.data.frame import Placement
 from nulltext.editing import REGIONS, Edit, Region, edit
-from nulltext.editing.regions.given import fit_mask
+from nulltext.editing.regions.given import fit_mask, word_mask
 from nulltext.editing.regions.noise_difference import automatic_mask, otsu_threshold, probe_steps
-from nulltext.editing.regions.words import word_mask
 from nulltext.errors import UserError
 from nulltext.models.base import DiffusionModel
 

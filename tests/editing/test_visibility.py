@@ -63,7 +63,7 @@ def test_what_changes_something_is_silent(sd, monkeypatch):
 def test_an_empty_mask_is_said_once(sd, monkeypatch):
     corner = torch.zeros(32, 24)
     corner[:2, :2] = 1.0
-    monkeypatch.setattr("nulltext.editing.regions.words.word_mask", lambda *_: torch.zeros(16, 12))
+    monkeypatch.setattr("nulltext.editing.regions.given.word_mask", lambda *_: torch.zeros(16, 12))
     (line,) = said(sd, Edit(SWAP, local_blend="hat", mask=corner), monkeypatch)
     assert line.startswith("'a red hat' has an empty mask, so nothing changes: try other words")
     monkeypatch.setattr("nulltext.editing.regions.noise_difference.NOTHING", 1e9)

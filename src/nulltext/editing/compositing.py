@@ -1,7 +1,5 @@
 """What of the picture stays: its own pixels wherever the edit changes nothing visible."""
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,10 +11,8 @@ Up to half of it the picture's pixels stay, between them is mixed. Signed differ
 the VAE in both directions cancel out. Higher, and more of the picture stays, but outlines of what was there shine
 through what took its place.
 """
-
 WIDE = (2.0, 0.1)
 """The same for a patch that moves as one, each part so far and the same way: a paler sky is visible, blur is not."""
-
 GAP = 1.5
 """Side, in latents, up to which pixels between what the edit changed are the edit's as well: an outline left over."""
 
@@ -25,38 +21,25 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
     """The edit where it changes something visible, the picture's own pixels everywhere else.
 
     What the VAE loses is so lost only where the edit acts, and a mask that is larger than the change does no harm.
-
-    Args:
-        picture: What was inverted (3, H, W) in [-1, 1].
-        edited: The decoded edit (3, H, W).
-        unedited: The decoded reconstruction (3, H, W).
-        mask: Where the edit may act (h, w) over the latents.
-
-    Returns:
-        (3, H, W).
+    The picture, the decoded edit and the decoded reconstruction are (3, H, W) in [-1, 1], the mask (h, w).
     """
-    side = partial(_side, scale=picture.shape[-2] // mask.shape[0])
-    change = edited - unedited
-    moved = [(smooth(change, side(patch)).abs(), visible) for patch, visible in VISIBLE]
-    smoothed = smooth(change, side(1))
-    moved += [(opened(way.clamp(min=0), side(WIDE[0])), WIDE[1]) for way in (smoothed, -smoothed)]
+    scale, change = picture.shape[-2] // mask.shape[0], edited - unedited
+    moved = [(smooth(change, _side(patch, scale)).abs(), visible) for patch, visible in VISIBLE]
+    smoothed, (patch, visible) = smooth(change, _side(1, scale)), WIDE
+    moved += [(opened(way.clamp(min=0), _side(patch, scale)), visible) for way in (smoothed, -smoothed)]
     seen = torch.stack([(2 * far.amax(0) / visible - 1).clamp(0, 1) for far, visible in moved]).amax(0)
-    seen = -opened(-seen, side(GAP))
+    seen = -opened(-seen, _side(GAP, scale))
     return torch.lerp(picture, edited, _over_pixels(mask, picture) * seen)
 
 
 def changed_share(
     edited: Tensor, unedited: Tensor, mask: Tensor, visible: tuple[float, float] = VISIBLE[0]
 ) -> float:
-    """The share of a mask (h, w) over which an edit (3, H, W) differs visibly from the reconstruction.
-
-    Visible is a patch of some side in latents that moves so far in the mean, in [-1, 1].
-    """
+    """The share of a mask (h, w) over which an edit (3, H, W) differs visibly, see ``VISIBLE``."""
     patch, far = visible
-    side = _side(patch, edited.shape[-2] // mask.shape[0])
-    seen = smooth(edited - unedited, side).abs().amax(0) > far
+    change = smooth(edited - unedited, _side(patch, edited.shape[-2] // mask.shape[0]))
     inside = _over_pixels(mask, edited) > 0.5
-    return float((seen & inside).sum() / inside.sum().clamp(min=1))
+    return float(((change.abs().amax(0) > far) & inside).sum() / inside.sum().clamp(min=1))
 
 
 def _over_pixels(mask: Tensor, picture: Tensor) -> Tensor:
@@ -71,8 +54,7 @@ def _side(latents: float, scale: int) -> int:
 
 def smooth(values: Tensor, side: int = 3) -> Tensor:
     """The mean over side x side neighbours; the border repeats."""
-    planes = values.reshape(1, -1, *values.shape[-2:])
-    padded = F.pad(planes, (side // 2,) * 4, mode="replicate")
+    padded = F.pad(values.reshape(1, -1, *values.shape[-2:]), (side // 2,) * 4, mode="replicate")
     return F.avg_pool2d(padded, side, stride=1).reshape(values.shape)
 
 

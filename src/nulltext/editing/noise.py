@@ -4,8 +4,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nulltext.editing.regions import Source
+from nulltext.inversion.base import plain_noise
+
 COARSE = 0.32
 """Side of the square whose mean is the coarse part of noise, as a share of the picture's shorter side."""
+
+
+def start_noise(source: Source, steps: int) -> Tensor:
+    """The noise (1, C, h, w) for so many ``detail_steps``; a plain inversion that is stored is not made again."""
+    inversion, noise = source.inversion, source.trajectory[0]
+    if steps == inversion.detail_steps:
+        plain = None if inversion.detail_noise is None else inversion.detail_noise[None].to(noise)
+    else:
+        begin = inversion.sigmas[0] if inversion.sigmas else 1.0
+        plain = plain_noise(source.model, source.trajectory[-1], source.cond, steps, begin)
+    return calm_detail(noise, plain)
 
 
 def calm_detail(noise: Tensor, plain: Tensor | None) -> Tensor:

@@ -12,8 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from torch import Tensor
 
-from nulltext.editing.kinds import WINDOW, Kind, Window, find_kind
-from nulltext.editing.kinds.base import check_window
+from nulltext.editing.kinds import WINDOW, Kind, Window, check_window, find_kind
 from nulltext.editing.tokens import normal
 from nulltext.errors import UserError
 
@@ -21,7 +20,6 @@ Null: TypeAlias = Literal["auto", "learned", "empty"]
 
 AUTO = "auto"
 """As kind: what suits the prompts. As local_blend: where the prompts differ to the model."""
-
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 """What in local_blend names a region of one's own instead of a word."""
 
@@ -82,39 +80,35 @@ class Edit:
     def __post_init__(self) -> None:
         """Refuses what makes no sense, each with what to type instead."""
         object.__setattr__(self, "prompt", normal(self.prompt))
-        if self.null not in get_args(Null):
-            raise UserError(f"null {self.null!r} is not one of {', '.join(get_args(Null))}")
         self.control_kind()
         check_window("start", self.start)
-        if self.threshold is not None:
-            check_window("threshold", self.threshold)
-        if self.max_pool < 1 or self.max_pool % 2 == 0:
-            raise UserError(
-                f"max_pool must be odd and at least 1, not {self.max_pool}; 3 grows by one latent pixel"
-            )
-        if self.guidance_scale is not None and not 0 <= self.guidance_scale < math.inf:
-            raise UserError(
-                f"guidance_scale must be 0 or more, not {self.guidance_scale}; 1.5 to 7.5 are usual"
-            )
-        if self.detail_steps is not None and self.detail_steps not in range(1001):
-            raise UserError(
-                f"detail_steps must be a whole number between 0 and 1000, not {self.detail_steps}; "
-                "0 starts from the source's noise"
-            )
-        if isinstance(self.mask, Path) and not self.mask.exists():
-            raise UserError(
-                f"cannot read the mask {self.mask}: no such file; give a picture, white where to edit"
-            )
-        if self.seed is not None and not self.masked:
-            raise UserError("seed draws other noise inside a mask; give local_blend or mask as well")
+        check_window("threshold", 0.0 if self.threshold is None else self.threshold)
+        nulls, w, detail, mask = get_args(Null), self.guidance_scale, self.detail_steps, self.mask
+        refused = {
+            f"null {self.null!r} is not one of {', '.join(nulls)}": self.null not in nulls,
+            f"max_pool must be odd and at least 1, not {self.max_pool}; 3 grows by one latent pixel": (
+                self.max_pool < 1 or self.max_pool % 2 == 0
+            ),
+            f"guidance_scale must be 0 or more, not {w}; 1.5 to 7.5 are usual": (
+                w is not None and not 0 <= w < math.inf
+            ),
+            f"detail_steps must be a whole number between 0 and 1000, not {detail}; 0 starts from the source's noise": (
+                detail is not None and detail not in range(1001)
+            ),
+            f"cannot read the mask {mask}: no such file; give a picture, white where to edit": (
+                isinstance(mask, Path) and not mask.exists()
+            ),
+            "seed draws other noise inside a mask; give local_blend or mask as well": (
+                self.seed is not None and not self.masked
+            ),
+        }
+        for message, wrong in refused.items():
+            if wrong:
+                raise UserError(message)
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> Edit:
-        """An edit as YAML says it.
-
-        Raises:
-            UserError: An option that there is not, or no prompt.
-        """
+        """An edit as YAML says it; UserError for an option that there is not, or no prompt."""
         known = [f.name for f in dataclasses.fields(cls)]
         for option in options:
             if option not in known:
@@ -129,17 +123,10 @@ class Edit:
         return cls(**given)
 
     def control_kind(self) -> Kind:
-        """The kind with this edit's settings.
-
-        Raises:
-            UserError: There is no such kind, or its settings make no sense.
-        """
-        return find_kind(self.kind)(
-            cross_replace=WINDOW if self.cross_replace is None else self.cross_replace,
-            self_replace=WINDOW if self.self_replace is None else self.self_replace,
-            equalizer=self.equalizer,
-            compat=self.compat,
-        )
+        """The kind with this edit's settings; UserError where there is none, or they make no sense."""
+        cross = WINDOW if self.cross_replace is None else self.cross_replace
+        own = WINDOW if self.self_replace is None else self.self_replace
+        return find_kind(self.kind)(cross, own, self.equalizer, self.compat)
 
     @property
     def masked(self) -> bool:

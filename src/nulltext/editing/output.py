@@ -49,26 +49,26 @@ def write_edits(
 ) -> list[tuple[Path, str]]:
     """Writes what came of a job into ``edits/`` beside its inversion: the files, each with what it shows.
 
-    Args:
-        job: The inversion's place and its edits.
-        inversion: The inverted picture.
-        edited: What became of the edits, in their order.
-        original: The picture (3, H, W) in [-1, 1], where it is at hand.
-        settings: What else decided the edits, such as the method.
-        tensorboard: Whether the sheets go to TensorBoard as well.
+    ``original`` is the picture (3, H, W) in [-1, 1], where it is at hand; ``settings`` say what else decided the edits,
+    such as the method; with ``tensorboard`` the sheets go there as well.
     """
     folder = job.path.parent / "edits"
     shown: list[tuple[Path, str]] = []
     for result in edited.results:
-        name = free_name(folder, _name(result.edit, job.swept))
+        values = "".join(f"-{option}-{getattr(result.edit, option):g}" for option in job.swept)
+        name = free_name(folder, slug(result.edit.name or result.edit.prompt) + values)
         facts = {**_facts(result, inversion, job.path), **settings}
         shown += _write_edit(folder, name, result, inversion, facts)
+    first = job.edits[0]
     for sheet, label, what in _sheets(job, inversion, edited, original):
-        path = folder / f"{free_name(folder, f'{_base(job.edits[0])}-{label}')}.png"
+        path = folder / f"{free_name(folder, f'{slug(first.name or first.prompt)}-{label}')}.png"
         save_png(path, sheet)
         shown.append((path, what))
         if tensorboard:
-            _to_tensorboard(folder, path.stem, sheet)
+            from torch.utils.tensorboard import SummaryWriter
+
+            with SummaryWriter(str(folder)) as writer:
+                writer.add_image(f"edits/{path.stem}", to_unit(from_image(sheet)))
     return shown
 
 
@@ -77,7 +77,13 @@ def _write_edit(
 ) -> Iterator[tuple[Path, str]]:
     """The edit with its settings inside, its mask, its attention maps, and its settings as JSON."""
     path = folder / f"{name}.png"
-    save_png(path, result.picture, png_text(result.edit.prompt, inversion.prompt, facts))
+    text = {
+        "prompt": result.edit.prompt,  # ``fit`` on this file finds it there
+        "source_prompt": inversion.prompt,
+        "settings": json.dumps(facts, ensure_ascii=False),
+        "Software": f"nulltext {__version__}",
+    }
+    save_png(path, result.picture, text)
     yield path, result.edit.prompt
     if result.mask is not None:
         path = folder / f"{name}-mask.png"
@@ -89,16 +95,6 @@ def _write_edit(
         save_png(path, heat_over(result.picture, attention))
         yield path, f"where {word!r} is looked at"
     write_text(folder / f"{name}.json", json.dumps(facts, indent=2) + "\n")
-
-
-def png_text(prompt: str, source_prompt: str, facts: Mapping[str, Any]) -> dict[str, str]:
-    """What an edit's PNG says in its text chunks; ``fit`` on it finds the prompt there."""
-    return {
-        "prompt": prompt,
-        "source_prompt": source_prompt,
-        "settings": json.dumps(facts, ensure_ascii=False),
-        "Software": f"nulltext {__version__}",
-    }
 
 
 def _sheets(
@@ -127,11 +123,10 @@ def _sheets(
 
 def _facts(result: EditResult, inversion: Inversion, path: Path) -> dict[str, Any]:
     """The settings that an edit was made with."""
-    facts = {f.name: getattr(result.edit, f.name) for f in dataclasses.fields(Edit)}
-    mask = facts["mask"]
-    facts["mask"] = None if mask is None else "tensor" if isinstance(mask, Tensor) else str(mask)
+    mask = result.edit.mask
     return {
-        **facts,
+        **{f.name: getattr(result.edit, f.name) for f in dataclasses.fields(Edit)},
+        "mask": None if mask is None else "tensor" if isinstance(mask, Tensor) else str(mask),
         "masked_share": None if result.mask is None else round(float(result.mask.mean()), 4),
         "inversion": str(path),
         "source_prompt": inversion.prompt,
@@ -140,15 +135,6 @@ def _facts(result: EditResult, inversion: Inversion, path: Path) -> dict[str, An
         "steps": inversion.steps,
         "nulltext": __version__,
     }
-
-
-def _name(edit: Edit, swept: Mapping[str, Any]) -> str:
-    values = "".join(f"-{option}-{getattr(edit, option):g}" for option in swept)
-    return _base(edit) + values
-
-
-def _base(edit: Edit) -> str:
-    return slug(edit.name or edit.prompt)
 
 
 def slug(text: str) -> str:
@@ -160,13 +146,4 @@ def slug(text: str) -> str:
 def free_name(folder: Path, name: str) -> str:
     """The name, or the first of name-2, name-3 ... that no file of the folder has."""
     names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
-    return next(
-        n for n in names if not (folder / f"{n}.png").exists() and not (folder / f"{n}.json").exists()
-    )
-
-
-def _to_tensorboard(folder: Path, name: str, sheet: Any) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_image(f"edits/{name}", to_unit(from_image(sheet)))
+    return next(n for n in names if not any((folder / f"{n}.{kind}").exists() for kind in ("png", "json")))

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from nulltext.data.prompts import weights_note
-from nulltext.editing.kinds import name_of
-from nulltext.editing.kinds.controls import AttentionControl, RowControl
-from nulltext.editing.noise import calm_detail, other_noise
+from nulltext.editing.kinds import WINDOW, name_of
+from nulltext.editing.kinds.base import RowControl
+from nulltext.editing.kinds.controls import AttentionControl
+from nulltext.editing.noise import other_noise, start_noise
 from nulltext.editing.options import AUTO, Edit
 from nulltext.editing.regions import REGIONS, Context, Region, Source, regions_of
 from nulltext.editing.regions.noise_difference import noise_difference
 from nulltext.editing.tokens import Tokens, find_word, has_word, tokenize
-from nulltext.inversion.base import plain_noise
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
@@ -53,21 +53,27 @@ class Plan:
     def mask(self, attention: AttentionControl | None, row: int = 0) -> Tensor | None:
         """The mask now (h, w): the union of its regions, within the given mask; None while there is none."""
         context = replace(self.context, attention=attention, row=row)
-        masks = [self.found, *(region.find(context) for region in self.following)]
-        found = _union(masks)
+        found = _union([self.found, *(region.find(context) for region in self.following)])
         if found is None or self.bound is None:
             return self.bound if found is None else found
         return found * self.bound
 
 
+@dataclass(frozen=True)
+class EditResult:
+    """What became of an edit."""
+
+    edit: Edit  # with everything that was left open as it was taken
+    picture: Tensor  # (3, H, W) in [-1, 1]
+    latents: Tensor  # (C, h, w), what the picture was decoded from
+    mask: Tensor | None  # (h, w) over the latents, at the last step; None where the edit acted everywhere
+    attention: dict[str, Tensor]  # of each wanted word: where it was looked at, (h', w'), mean over the steps
+
+
 def choose(
     model: DiffusionModel, inversion: Inversion, edits: Sequence[Edit], attention: Sequence[str]
 ) -> list[Choice]:
-    """Settles what edits leave open, by what suits the model and the prompts.
-
-    Raises:
-        UserError: Blend words or words of ``attention`` that no prompt has, prompts that do not suit the kind.
-    """
+    """Settles what edits leave open; UserError for words that no prompt has, or prompts that do not suit the kind."""
     for note in {weights_note(edit.prompt) for edit in edits} - {None}:
         warnings.warn(str(note), stacklevel=3)
     source, choices = tokenize(model.tokenizer, inversion.prompt), []
@@ -87,29 +93,25 @@ def _taken(
 ) -> Edit:
     """The edit with everything that it leaves open, by what suits the model and the prompts."""
     suits, masked = model.edit_defaults, edit.masked and not same
-    left_open: dict[str, Any] = {
+    window = suits.masked_windows if masked and edit.kind == AUTO else WINDOW
+    chosen: dict[str, Any] = {
         "guidance_scale": suits.masked_guidance if masked else guidance_scale,
         "detail_steps": 0 if same or edit.compat else suits.detail_steps,
+        "cross_replace": window,
+        "self_replace": window,
+        "null": "empty" if masked else "learned",
     }
-    if masked and edit.kind == AUTO:
-        left_open |= {"cross_replace": suits.masked_windows, "self_replace": suits.masked_windows}
-    chosen = {name: value for name, value in left_open.items() if getattr(edit, name) is None}
-    if edit.null == "auto":
-        chosen["null"] = "empty" if masked else "learned"
-    taken = replace(edit, **chosen)
+    left_open = {name: value for name, value in chosen.items() if getattr(edit, name) in (None, AUTO)}
+    taken = replace(edit, **left_open)
     kind = taken.control_kind()
+    if edit.kind == AUTO and kind.cross_replace == 0 and kind.self_replace == 0 and not kind.equalizer:
+        return replace(taken, kind="plain")
     acting = kind.chosen(source, target)
-    closed = kind.cross_replace == 0 and kind.self_replace == 0 and not kind.equalizer
-    name = "plain" if edit.kind == AUTO and closed else edit.kind if acting is kind else name_of(type(acting))
-    return replace(taken, kind=name, cross_replace=kind.cross_replace, self_replace=kind.self_replace)
+    return taken if acting is kind else replace(taken, kind=name_of(type(acting)))
 
 
 def prepare(source: Source, choices: Sequence[Choice], batch_size: int) -> list[Plan]:
-    """Texts, masks and starting noises of edits; the model sees ``batch_size`` of them at a time.
-
-    Raises:
-        UserError: A mask that cannot be read, or is empty.
-    """
+    """Texts, masks and starting noises of edits; the model sees ``batch_size`` of them at a time."""
     texts = source.model.embed([c.edit.prompt for c in choices], source.inversion.size)
     known: dict[int, Tensor] = {}
 
@@ -126,38 +128,22 @@ def prepare(source: Source, choices: Sequence[Choice], batch_size: int) -> list[
     context = partial(Context, source.inversion, source.size, source.model.device)
     contexts = [context(c.edit, c.source, c.target, partial(difference, k)) for k, c in enumerate(choices)]
     bounds = [REGIONS["given"]().find(context) for context in contexts]
-    starts = _starts(source, {c.taken.detail_steps or 0 for c in choices})
-    return [
-        _plan(choice, texts[k : k + 1], contexts[k], bounds[k], starts[choice.taken.detail_steps or 0])
-        for k, choice in enumerate(choices)
-    ]
-
-
-def _plan(choice: Choice, text: Conditioning, context: Context, bound: Tensor | None, start: Tensor) -> Plan:
-    if choice.same:
-        prompt = f"the prompt {choice.edit.prompt!r} is the source's own"
-        warnings.warn(f"{prompt}: this edit is the reconstruction", stacklevel=4)
-    regions = regions_of(choice.edit)
-    found = _union([region.find(context) for region in regions if not region.follows_attention])
-    following = [region for region in regions if region.follows_attention]
-    plan = Plan(choice, choice.taken, text, context, found, following, bound, start)
-    seed = choice.edit.seed
-    return plan if seed is None else replace(plan, start=other_noise(start, plan.mask(None), seed))
+    starts = {steps: start_noise(source, steps) for steps in {c.taken.detail_steps or 0 for c in choices}}
+    plans = []
+    for k, choice in enumerate(choices):
+        if choice.same:
+            prompt = f"the prompt {choice.edit.prompt!r} is the source's own"
+            warnings.warn(f"{prompt}: this edit is the reconstruction", stacklevel=3)
+        regions, start = regions_of(choice.edit), starts[choice.taken.detail_steps or 0]
+        found = _union([region.find(contexts[k]) for region in regions if not region.follows_attention])
+        following = [region for region in regions if region.follows_attention]
+        plan = Plan(choice, choice.taken, texts[k : k + 1], contexts[k], found, following, bounds[k], start)
+        if choice.edit.seed is not None:
+            plan = replace(plan, start=other_noise(start, plan.mask(None), choice.edit.seed))
+        plans.append(plan)
+    return plans
 
 
 def _union(masks: Sequence[Tensor | None]) -> Tensor | None:
     there = [mask for mask in masks if mask is not None]
     return reduce(torch.maximum, there) if there else None
-
-
-def _starts(source: Source, all_steps: set[int]) -> dict[int, Tensor]:
-    """The noises (1, C, h, w) that edits start from, by ``detail_steps``; stored ones are not made again."""
-    inversion, noise, starts = source.inversion, source.trajectory[0], {}
-    for steps in all_steps:
-        if steps == inversion.detail_steps:
-            plain = None if inversion.detail_noise is None else inversion.detail_noise[None].to(noise)
-        else:
-            begin = inversion.sigmas[0] if inversion.sigmas else 1.0
-            plain = plain_noise(source.model, source.trajectory[-1], source.cond, steps, begin)
-        starts[steps] = calm_detail(noise, plain)
-    return starts

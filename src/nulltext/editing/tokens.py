@@ -1,8 +1,4 @@
-"""Prompts as their tokenizer cuts them, and the tokens of a word.
-
-Words are found through the tokenizer's own offsets, never by counting decoded characters: punctuation, case, double
-spaces, emoji and words of several tokens need no special care.
-"""
+"""Prompts as their tokenizer cuts them; words are found by its own offsets, never by counting decoded characters."""
 
 import re
 import unicodedata
@@ -19,7 +15,6 @@ UNSPACED = (
 )
 """Characters of scripts that put no spaces between words."""
 
-_UNSPACED = re.compile(f"[{UNSPACED}]")
 _LETTER = rf"[^\W{UNSPACED}]"
 _WORD = re.compile(rf"[{UNSPACED}]|{_LETTER}+(?:['\u2019-]{_LETTER}+)*|[^\w\s]")
 
@@ -35,11 +30,7 @@ class Tokens:
 
 
 def normal(text: str) -> str:
-    """Text in one line of whole characters, with accents composed (Unicode NFC) as tokenizers read them.
-
-    Raises:
-        UserError: Half a surrogate pair, which is no character.
-    """
+    """Text in one line with accents composed (Unicode NFC); UserError for half a surrogate pair."""
     return unicodedata.normalize("NFC", one_line(text))
 
 
@@ -71,7 +62,9 @@ def find_word(tokens: Tokens, word: str) -> tuple[int, ...]:
     Raises:
         UserError: It does not occur, or lies beyond what the text encoder reads.
     """
-    spans = _occurrences(tokens.prompt, normal(word))
+    pattern = r"\s+".join(re.escape(part) for part in normal(word).split())
+    matches = re.finditer(f"(?=({pattern}))", tokens.prompt, re.IGNORECASE) if pattern else ()
+    spans = [m.span(1) for m in matches if not any(_inside_word(tokens.prompt, k) for k in m.span(1))]
     if not spans:
         raise UserError(f"there is no word {word!r} in {tokens.prompt!r}; take one of its words")
     found = tuple(dict.fromkeys(k for span in spans for k in tokens_within(tokens, *span)))
@@ -90,19 +83,8 @@ def has_word(tokens: Tokens, word: str) -> bool:
         return False
 
 
-def _occurrences(prompt: str, word: str) -> list[tuple[int, int]]:
-    pattern = r"\s+".join(re.escape(part) for part in word.split())
-    matches = re.finditer(f"(?=({pattern}))", prompt, re.IGNORECASE) if pattern else ()
-    return [
-        m.span(1) for m in matches if not (_inside_word(prompt, m.start(1)) or _inside_word(prompt, m.end(1)))
-    ]
-
-
 def _inside_word(text: str, k: int) -> bool:
     """Whether characters k - 1 and k belong to one word of a script that puts spaces between words."""
-    pair = text[max(k - 1, 0) : k + 1]
-    return len(pair) == 2 and 0 < k and all(map(_is_letter, pair)) and not _UNSPACED.search(pair)
-
-
-def _is_letter(character: str) -> bool:
-    return character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
+    pair = text[k - 1 : k + 1] if k else ""
+    letters = all(c.isalnum() or c == "_" or unicodedata.category(c).startswith("M") for c in pair)
+    return len(pair) == 2 and letters and not re.search(f"[{UNSPACED}]", pair)

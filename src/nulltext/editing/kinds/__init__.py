@@ -1,11 +1,9 @@
-"""Kinds of edits, one file each; all of them are listed in ``KINDS``."""
+"""Kinds of edits; all of them are listed in ``KINDS``."""
 
-from nulltext.editing.kinds.auto import Auto
-from nulltext.editing.kinds.base import WINDOW, Kind, Window
-from nulltext.editing.kinds.plain import Plain
+from nulltext.editing.kinds.auto import Auto, Reweight
+from nulltext.editing.kinds.base import WINDOW, Kind, Plain, Window, check_window
 from nulltext.editing.kinds.refine import Refine
 from nulltext.editing.kinds.replace import Replace
-from nulltext.editing.kinds.reweight import Reweight
 from nulltext.imports import find_class
 
 KINDS: dict[str, type[Kind]] = {
@@ -18,11 +16,7 @@ KINDS: dict[str, type[Kind]] = {
 
 
 def find_kind(name: str) -> type[Kind]:
-    """A kind by its name, or a stranger's by its import path.
-
-    Raises:
-        UserError: There is no such kind.
-    """
+    """A kind by its name, or a stranger's by its import path; UserError where there is none."""
     return find_class(name, KINDS, Kind, "kind")  # type: ignore[type-abstract]
 
 
@@ -32,4 +26,4 @@ def name_of(kind: type[Kind]) -> str:
     return names.get(kind, f"{kind.__module__}.{kind.__qualname__}")
 
 
-__all__ = ["KINDS", "WINDOW", "Kind", "Window", "find_kind", "name_of"]
+__all__ = ["KINDS", "WINDOW", "Kind", "Window", "check_window", "find_kind", "name_of"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,33 +10,55 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nulltext.editing.kinds.controls import RowControl
 from nulltext.editing.tokens import Tokens, find_word
 from nulltext.errors import UserError
 
 Window: TypeAlias = float | tuple[float, float]
 """A share of the steps, from the first on; or (from, to)."""
-
 WINDOW = 0.4
 """The share of the steps that see through the source's attention, where nothing else is said."""
 
 
 @dataclass(frozen=True)
+class RowControl:
+    """What happens to the attention of one edited row."""
+
+    mapper: Tensor  # (L target, L source), columns sum to one
+    mapped: Tensor  # (L target,): 1 where a token has its counterpart in the source, 0 where it is new
+    equalizer: Tensor  # (L target,): factor of a token's map
+    share: Tensor  # (T, L target): weight of the controlled map at each step; the rest is the row's own map
+    self_steps: Tensor  # (T,) bool: when the row takes the source's self-attention
+
+    @staticmethod
+    def nothing(steps: int, length: int) -> RowControl:
+        """The control that changes nothing."""
+        off, ones = torch.zeros(steps, dtype=torch.bool), torch.ones(length)
+        return RowControl(torch.eye(length), ones, ones, torch.zeros(steps, length), off)
+
+    def only_equalizer(self) -> RowControl:
+        """The same without what it takes from the source."""
+        share = self.share * (self.equalizer != 1).float()
+        off = torch.zeros_like(self.self_steps)
+        return RowControl(self.mapper, torch.zeros_like(self.mapped), self.equalizer, share, off)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it changes nothing at any step."""
+        return not (self.share.any() or self.self_steps.any())
+
+    def at(self, step: int, like: Tensor) -> tuple[Tensor, ...]:
+        """Mapper, mapped, equalizer and share (L,) of a step, in another tensor's precision and on its device."""
+        return tuple(x.to(like) for x in (self.mapper, self.mapped, self.equalizer, self.share[step]))
+
+
+@dataclass(frozen=True)
 class Kind(ABC):
-    """How an edit uses the source's attention. A new kind is a subclass with ``control`` and one entry of ``KINDS``.
+    """How an edit uses the source's attention. A new kind is a subclass with ``control`` and one entry of ``KINDS``."""
 
-    Attributes:
-        cross_replace: When cross-attention comes from the source; for single words of the target prompt as a mapping,
-            with ``default`` for the others.
-        self_replace: When self-attention comes from the source.
-        equalizer: Words of the target prompt and the factors of their attention.
-        compat: Copy the reference where its errors change the result.
-    """
-
-    cross_replace: Window | Mapping[str, Window] = WINDOW
+    cross_replace: Window | Mapping[str, Window] = WINDOW  # for single words a mapping, with "default"
     self_replace: Window = WINDOW
-    equalizer: Mapping[str, float] = field(default_factory=dict)
-    compat: bool = False
+    equalizer: Mapping[str, float] = field(default_factory=dict)  # words of the target and their factors
+    compat: bool = False  # copy the reference where its errors change the result
 
     def __post_init__(self) -> None:
         """Refuses windows that are none."""
@@ -58,10 +79,6 @@ class Kind(ABC):
         """The kind that acts on these prompts: this one, unless it chooses another."""
         return self
 
-    def as_kind(self, kind: type[Kind]) -> Kind:
-        """Another kind with the same settings."""
-        return kind(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Kind)})
-
     def windowed(self, mapper: Tensor, mapped: Tensor, target: Tokens, steps: int) -> RowControl:
         """A mapper (L target, L source) in the windows and with the equalizer of this kind."""
         cross = self.cross_replace
@@ -74,12 +91,22 @@ class Kind(ABC):
         return RowControl(mapper, mapped, loudness, share, steps_inside(self.self_replace, steps))
 
 
-def check_window(name: str, window: Any) -> None:
-    """Refuses what is no share of the steps.
+class Plain(Kind):
+    """The target prompt alone: nothing of the source's attention is used."""
 
-    Raises:
-        UserError: It is no number from 0 to 1, nor two in order.
-    """
+    def __post_init__(self) -> None:
+        """Refuses an equalizer, which would do nothing."""
+        super().__post_init__()
+        if self.equalizer:
+            raise UserError("kind plain has no attention control, so no equalizer; use kind: reweight")
+
+    def control(self, source: Tokens, target: Tokens, steps: int) -> RowControl:
+        """The control that changes nothing."""
+        return RowControl.nothing(steps, target.length)
+
+
+def check_window(name: str, window: Any) -> None:
+    """Refuses with a UserError what is no number from 0 to 1, nor two in order."""
     ends = window if isinstance(window, tuple) else (0.0, window)
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in ends)
     if len(ends) != 2 or not numbers or not 0 <= ends[0] <= ends[1] <= 1:
@@ -94,11 +121,7 @@ def steps_inside(window: Window, steps: int) -> Tensor:
 
 
 def equalizer(target: Tokens, factors: Mapping[str, float]) -> Tensor:
-    """The factor of each target token's attention (L,): one, but for the tokens of the words given.
-
-    Raises:
-        UserError: A word is not in the target prompt.
-    """
+    """The factor of each target token's attention (L,): one, but for the tokens of the words given."""
     loudness = torch.ones(target.length)
     for word, factor in factors.items():
         loudness[list(find_word(target, word))] = factor

@@ -15,44 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nulltext.editing.kinds.joint import joint_attention, word_maps
+from nulltext.editing.kinds.base import RowControl
 from nulltext.errors import UserError
 from nulltext.models.attention import AttentionSite, JointSite
 from nulltext.models.base import DiffusionModel
 
 SELF_LEVEL = 1
 """Self-attention is taken on maps of at most half the latents' sides (32 x 32 of 64 x 64, as the reference)."""
-
 RECORDED_PIXELS = 64 * 64
 """Cross-attention maps of more pixels are not recorded."""
-
-
-@dataclass(frozen=True)
-class RowControl:
-    """What happens to the attention of one edited row."""
-
-    mapper: Tensor  # (L target, L source), columns sum to one
-    mapped: Tensor  # (L target,): 1 where a token has its counterpart in the source, 0 where it is new
-    equalizer: Tensor  # (L target,): factor of a token's map
-    share: Tensor  # (T, L target): weight of the controlled map at each step; the rest is the row's own map
-    self_steps: Tensor  # (T,) bool: when the row takes the source's self-attention
-
-    @staticmethod
-    def nothing(steps: int, length: int) -> RowControl:
-        """The control that changes nothing."""
-        off, ones = torch.zeros(steps, dtype=torch.bool), torch.ones(length)
-        return RowControl(torch.eye(length), ones, ones, torch.zeros(steps, length), off)
-
-    def only_equalizer(self) -> RowControl:
-        """The same without what it takes from the source."""
-        share = self.share * (self.equalizer != 1).float()
-        off = torch.zeros_like(self.self_steps)
-        return RowControl(self.mapper, torch.zeros_like(self.mapped), self.equalizer, share, off)
-
-    @property
-    def empty(self) -> bool:
-        """Whether it changes nothing at any step."""
-        return not (self.share.any() or self.self_steps.any())
 
 
 def control_cross(source: Tensor, own: Tensor, row: RowControl, step: int) -> Tensor:
@@ -61,9 +32,7 @@ def control_cross(source: Tensor, own: Tensor, row: RowControl, step: int) -> Te
     Replace and refine: a token that has a counterpart sees where that was seen, a new one where it sees itself.
     Reweight: that map times its equalizer. Nothing is renormalised.
     """
-    mapper, mapped, equalizer, share = (
-        x.to(source) for x in (row.mapper, row.mapped, row.equalizer, row.share[step])
-    )
+    mapper, mapped, equalizer, share = row.at(step, source)
     edited = torch.lerp(own, source @ mapper.T, mapped) * equalizer
     return torch.lerp(own, edited, share)
 
@@ -100,32 +69,23 @@ class AttentionControl:
 
     def __call__(self, site: AttentionSite) -> Tensor | None:
         """The mixed values (B, heads, P, c) of a layer that is controlled or recorded, None for any other."""
-        rows = self._rows_with_cross() if site.is_cross else self._rows_with_self()
         if isinstance(site, JointSite):
             mixed = self._joint_attention(site)
-        elif site.is_cross and (rows or self._recorded(site.pixels)):
-            mixed = self._cross_attention(site)
-        elif not site.is_cross and rows and self.level(site.pixels) >= SELF_LEVEL:
-            mixed = self._self_attention(site, rows)
         else:
-            return None
+            mixed = self._cross_attention(site) if site.is_cross else self._self_attention(site)
         if mixed is not None:
             self.touched.add(site.name)
         return mixed
 
     def level(self, pixels: int) -> int:
-        """The level of a map with so many pixels.
-
-        Raises:
-            UserError: No level of these latents has so many.
-        """
-        for level, (height, width) in enumerate(level_sizes(*self.latent)):
-            if height * width == pixels:
-                return level
-        size = f"{self.latent[0]} x {self.latent[1]}"
-        raise UserError(
-            f"a layer attends over {pixels} positions, at no level of a {size} latent; use kind: plain"
-        )
+        """The level of a map with so many pixels; UserError where these latents have none."""
+        counts = [height * width for height, width in level_sizes(*self.latent)]
+        if pixels not in counts:
+            size = f"{self.latent[0]} x {self.latent[1]}"
+            raise UserError(
+                f"a layer attends over {pixels} positions, at no level of a {size} latent; use kind: plain"
+            )
+        return counts.index(pixels)
 
     def _rows_with_cross(self) -> list[int]:
         return [k for k, row in enumerate(self.rows) if bool(row.share[self.step].any())]
@@ -136,22 +96,63 @@ class AttentionControl:
     def _recorded(self, pixels: int) -> bool:
         return self.record and pixels <= RECORDED_PIXELS
 
-    def _self_attention(self, site: AttentionSite, rows: list[int]) -> Tensor:
+    def _self_attention(self, site: AttentionSite) -> Tensor | None:
         """Fused attention in which edited rows have the source's queries and keys: softmax(Q_s K_s) V."""
+        rows = self._rows_with_self()
+        if not rows or self.level(site.pixels) < SELF_LEVEL:
+            return None
         source = len(site.query) - 1 - len(self.rows)
         seen_by = torch.arange(len(site.query), device=site.query.device)
         seen_by[[source + 1 + k for k in rows]] = source
         return F.scaled_dot_product_attention(site.query[seen_by], site.key[seen_by], site.value)
 
+    def _cross_attention(self, site: AttentionSite) -> Tensor | None:
+        """Fused attention for the rows left alone, explicit probabilities for the source and edited rows."""
+        rows = self._rows_with_cross()
+        if not rows and not self._recorded(site.pixels):
+            return None
+        query, key, value = site.query, site.key, site.value
+        source = len(query) - 1 - len(self.rows)
+        alone = F.scaled_dot_product_attention(query[:source], key[:source], value[:source])
+        with torch.autocast(query.device.type, enabled=False):  # probabilities in full precision
+            scores = query[source:].float() @ key[source:].float().mT * query.shape[-1] ** -0.5
+            own = scores.softmax(-1)  # (1 + n, heads, P, L)
+            seen = own.clone()
+            for k in rows:
+                seen[k + 1] = control_cross(own[0], own[k + 1], self.rows[k], self.step)
+            if self._recorded(site.pixels):
+                self._add(site.pixels, seen.float().mean(1))
+            mixed = (seen @ value[source:].float()).to(value.dtype)
+        return torch.cat([alone, mixed])
+
     def _joint_attention(self, site: JointSite) -> Tensor | None:
-        """Image and text at once, see ``joint``; None where there is nothing to control or record."""
-        recorded = self._recorded(site.pixels) and site.words.stop > site.words.start
+        """The mixed values (B, heads, P + L, c) of image and text, one sequence with one softmax, on fused attention.
+
+        The text has no probability of its own to take over. A word that has its counterpart in the source takes the
+        source's keys, so that it is looked at where that was. A word is made louder or softer by its values. Where
+        self-attention comes from the source, the image's queries and keys do.
+        """
+        first, has_words = site.words.start, site.words.stop > site.words.start
+        rows, source = self._rows_with_cross(), len(site.query) - 1 - len(self.rows)
+        recorded = has_words and self._recorded(site.pixels)
         if recorded:
-            first = len(site.query) - 1 - len(self.rows)
-            self._add(site.pixels, word_maps(site, first, len(self.rows[0].mapped)))
-        if recorded or self._rows_with_cross() or self._rows_with_self():
-            return joint_attention(site, self.rows, self.step)
-        return None
+            self._add(site.pixels, word_maps(site, source, len(self.rows[0].mapped)))
+        elif not rows and not self._rows_with_self():
+            return None
+        query, key, value = site.query.clone(), site.key.clone(), site.value.clone()
+        for k in rows if has_words else ():
+            mapper, mapped, equalizer, share = self.rows[k].at(self.step, key)
+            edit, words = source + 1 + k, slice(first, first + len(mapped))
+            total = mapper.sum(1)  # of each word's counterparts the mean
+            seen = (mapper / total.clamp(min=1e-6)[:, None]) @ key[source, :, words]
+            key[edit, :, words] = torch.lerp(
+                key[edit, :, words], seen, (mapped * share * (total > 0))[:, None]
+            )
+            value[edit, :, words] *= torch.lerp(torch.ones_like(share), equalizer, share)[:, None]
+        for k in self._rows_with_self():
+            query[source + 1 + k, :, site.image] = query[source, :, site.image]
+            key[source + 1 + k, :, site.image] = key[source, :, site.image]
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=site.mask)
 
     def _add(self, pixels: int, seen: Tensor) -> None:
         """Adds the maps (1 + n, pixels, L) of a layer to those of its level."""
@@ -159,33 +160,8 @@ class AttentionControl:
         self.sums[level] = self.sums[level] + seen if level in self.sums else seen
         self.counts[level] = self.counts.get(level, 0) + 1
 
-    def _cross_attention(self, site: AttentionSite) -> Tensor:
-        """Fused attention for the rows left alone, explicit probabilities for the source and edited rows."""
-        query, key, value = site.query, site.key, site.value
-        source = len(query) - 1 - len(self.rows)
-        alone = F.scaled_dot_product_attention(query[:source], key[:source], value[:source])
-        with torch.autocast(query.device.type, enabled=False):  # probabilities in full precision
-            scores = query[source:].float() @ key[source:].float().mT * query.shape[-1] ** -0.5
-            probabilities = self.cross(scores.softmax(-1))  # (1 + n, heads, P, L)
-            seen = (probabilities @ value[source:].float()).to(value.dtype)
-        return torch.cat([alone, seen])
-
-    def cross(self, probabilities: Tensor) -> Tensor:
-        """Controls, and records, the cross-attention of the source and edited rows (1 + n, heads, pixels, L)."""
-        controlled = probabilities.clone()
-        for k in self._rows_with_cross():
-            controlled[k + 1] = control_cross(probabilities[0], probabilities[k + 1], self.rows[k], self.step)
-        pixels = probabilities.shape[2]
-        if self._recorded(pixels):
-            self._add(pixels, controlled.float().mean(1))
-        return controlled
-
     def map_level(self) -> int:
-        """The recorded level to look at: a quarter of the latents' sides, or finer where that is below 8.
-
-        Raises:
-            UserError: Nothing was recorded.
-        """
+        """The recorded level to look at: a quarter of the latents' sides, or finer where that is below 8."""
         if not self.sums:
             raise UserError("no cross-attention was recorded; this network has no cross-attention layers")
         sizes = level_sizes(*self.latent)
@@ -195,21 +171,33 @@ class AttentionControl:
     def maps(self, row: int, tokens: Sequence[int]) -> Tensor:
         """The mean map (h, w), at ``map_level``, of some tokens' attention added up; row 0 is the source."""
         level = self.map_level()
-        height, width = level_sizes(*self.latent)[level]
         total = self.sums[level][row][:, list(tokens)].sum(-1) / self.counts[level]  # (pixels,)
-        return total.reshape(height, width)
+        return total.reshape(level_sizes(*self.latent)[level])
 
 
 @contextmanager
 def controlled(model: DiffusionModel, control: AttentionControl | None) -> Iterator[None]:
-    """Puts a model's attention under a control for a while; None leaves it as it is.
-
-    Raises:
-        UserError: The control was to touch layers and none was: the edit would silently do nothing.
-    """
+    """Puts a model's attention under a control for a while; UserError where that was to touch layers and did not."""
     with model.attend(control) as layers:
         yield
     if control is not None and control.wanted and not control.touched:
         raise UserError(
             f"the attention control touched none of this network's {len(layers)} attention layers; use kind: plain"
         )
+
+
+def word_maps(site: JointSite, first: int, length: int) -> Tensor:
+    """How much image positions look at the first ``length`` words (B - first, P, length), from row ``first`` on.
+
+    The mean over heads, of the layer as it is without a control, one head at a time.
+    """
+    words = slice(site.words.start, min(site.words.start + length, site.words.stop))
+    total = torch.zeros(())
+    with torch.autocast(site.query.device.type, enabled=False):
+        for head in range(site.query.shape[1]):
+            query, key = (x[first:, head].float() for x in (site.query[:, :, site.image], site.key))
+            scores = query @ key.mT * query.shape[-1] ** -0.5
+            if site.mask is not None:
+                scores = scores + site.mask[first:, 0, site.image].float()
+            total = scores.softmax(-1)[..., words] + total.to(scores)
+    return total / site.query.shape[1]

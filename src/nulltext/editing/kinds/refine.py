@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nulltext.editing.kinds.base import Kind
-from nulltext.editing.kinds.controls import RowControl
+from nulltext.editing.kinds.base import Kind, RowControl
 from nulltext.editing.tokens import Tokens
 
 
@@ -20,23 +19,16 @@ class Refine(Kind):
 
 
 def refine_mapper(source: Tokens, target: Tokens, *, compat: bool = False) -> tuple[Tensor, Tensor]:
-    """Which source token's attention each target token takes, by alignment of their ids.
+    """The mapper (L target, L source) of prompts aligned by their ids, and (L target,): 1 where aligned, 0 where new.
 
-    Args:
-        source: The source prompt.
-        target: The target prompt.
-        compat: Copy the reference, whose padding reads the same position of the source even where that is a word.
-
-    Returns:
-        The mapper (L target, L source): each target token reads the source token it is aligned with; a source token
-        that the target lacks has an empty column. And (L target,): 1 where aligned, 0 where new.
+    Each target token reads the source token it is aligned with; a source token that the target lacks has an empty
+    column. ``compat``: padding reads the same position of the source even where that is a word, as in the reference.
     """
     aligned = needleman_wunsch(source.ids, target.ids)
     mapper, mapped = torch.zeros(target.length, source.length), torch.ones(target.length)
     for j, i in enumerate(aligned):
-        if i < 0:
-            mapped[j] = 0
-        else:
+        mapped[j] = float(i >= 0)
+        if i >= 0:
             mapper[j, i] = 1
     for j in range(len(target.ids), target.length):
         beyond = j if compat else len(source.ids) + j - len(target.ids)

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from nulltext.editing.kinds.base import Kind
-from nulltext.editing.kinds.controls import RowControl
+from nulltext.editing.kinds.base import Kind, RowControl
 from nulltext.editing.tokens import Tokens, tokens_within, words
 from nulltext.errors import UserError
 
@@ -19,24 +18,13 @@ class Replace(Kind):
 
 
 def replace_mapper(source: Tokens, target: Tokens, *, compat: bool = False) -> Tensor:
-    """Which source token's attention each target token takes, for swapped words.
+    """The mapper (L target, L source) of swapped words: ``a_target = mapper @ a_source`` at each pixel.
 
     A changed word of equally many tokens is mapped one to one; otherwise the new word's tokens get equal parts of each
     source token's attention, and all later tokens move along. In the padding at the end, what runs over goes to the
-    last position, and positions left empty get equal parts of the source's last.
-
-    Args:
-        source: The source prompt.
-        target: The target prompt, of equally many words.
-        compat: Copy the reference, which maps j to j after the last changed word and so misaligns every later token
-            when the token counts differ.
-
-    Returns:
-        (L target, L source): ``a_target = mapper @ a_source`` at each pixel. Columns sum to one (not with ``compat``),
-        so that what was a distribution stays one.
-
-    Raises:
-        UserError: The prompts have unequal word counts.
+    last position, and positions left empty get equal parts of the source's last. Columns sum to one, so that what was
+    a distribution stays one; not with ``compat``, which copies the reference: after the last changed word it maps j
+    to j, and so misaligns every later token when the token counts differ.
     """
     changed = changed_words(source, target, compat=compat)
     mapper = torch.zeros(target.length, source.length)
@@ -61,11 +49,7 @@ def replace_mapper(source: Tokens, target: Tokens, *, compat: bool = False) -> T
 def changed_words(
     source: Tokens, target: Tokens, *, compat: bool = False
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The words that differ between prompts of equally many words, as (source tokens, target tokens) in order.
-
-    Raises:
-        UserError: The prompts have unequal word counts.
-    """
+    """The words that differ between prompts of equally many words, as (source tokens, target tokens) in order."""
     ours, theirs = words(source.prompt, compat=compat), words(target.prompt, compat=compat)
     if len(ours) != len(theirs):
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +14,6 @@ from nulltext.diffusion import Schedule
 from nulltext.editing.kinds.controls import AttentionControl
 from nulltext.editing.options import Edit
 from nulltext.editing.tokens import Tokens, find_word, has_word
-from nulltext.inversion.base import Replay
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
@@ -28,12 +27,8 @@ class Source:
     inversion: Inversion
     schedule: Schedule
     cond: Conditioning  # its prompt, one row
-    replay: Replay
-
-    @property
-    def trajectory(self) -> Tensor:
-        """(T + 1, 1, C, h, w), noisiest first; the end is the reconstruction."""
-        return self.replay.trajectory
+    null_texts: Sequence[Conditioning]  # T, one row each
+    trajectory: Tensor  # (T + 1, 1, C, h, w), noisiest first; the end is the reconstruction
 
     @property
     def size(self) -> tuple[int, int]:
@@ -56,11 +51,7 @@ class Context:
     row: int = 0  # of the edit in it
 
     def maps(self, word: str) -> list[Tensor]:
-        """The attention maps (h', w') of a word, in whichever prompts have it; none before the first step.
-
-        Raises:
-            UserError: Neither prompt has the word.
-        """
+        """The attention maps (h', w') of a word, in whichever prompts have it; none before the first step."""
         rows = [(0, self.source)] if has_word(self.source, word) else []
         if not rows or has_word(self.target, word):
             rows.append((self.row, self.target))

@@ -13,13 +13,10 @@ from nulltext.models.conditioning import Conditioning
 
 PROBES = 6
 """How often the noise predictions of two prompts are compared."""
-
 PROBED_TIMESTEPS = (400, 750)
 """Between them layout and shapes are decided: earlier all is noise, later only texture is left."""
-
 GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
-
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts mean the same picture."""
 
