@@ -84,7 +84,7 @@ class FarmyardFlow(Denoiser):
         self,
         shape: Shape = Shape(),
         uniform: float = 0.5,
-        padded: float = 0.1,
+        padded: float = 0.05,
         **training: Any,
     ) -> None:
         self.shape, self.uniform, self.padded = shape, uniform, padded
