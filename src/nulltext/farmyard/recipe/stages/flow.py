@@ -80,6 +80,8 @@ class FarmyardFlow(Denoiser):
         training: As `Denoiser`'s.
     """
 
+    stage = "flow"
+
     def __init__(
         self,
         shape: Shape = Shape(),
@@ -88,7 +90,7 @@ class FarmyardFlow(Denoiser):
         **training: Any,
     ) -> None:
         self.shape, self.uniform, self.padded = shape, uniform, padded
-        super().__init__(stage="flow", **training)
+        super().__init__(**training)
 
     def make_network(self) -> Any:
         """The transformer."""
