@@ -96,7 +96,7 @@ def test_a_killed_training_resumes_to_the_same_weights(works, tmp_path):
     for earlier in ("vae", "clip"):
         (tmp_path / earlier).symlink_to(works[128] / earlier)
     last = tmp_path / "logs" / "flow" / "last.ckpt"
-    more = {"--model.learning.steps": "60"}
+    more = {"--model.learning.steps": "24", "--model.preview_every": "1000"}
     words = ["-m", "nulltext.farmyard", "train", *options(128, "flow", tmp_path, **more)]
     with subprocess.Popen(
         [sys.executable, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nulltext.farmyard.recipe.data.cache import draw_seed
+from nulltext.farmyard.recipe.data.cache import held_out_pictures
 from nulltext.farmyard.recipe.data.pixels import to_pixels
 from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.data.tokenizer import MAX_TOKENS, captions_of, train_tokenizer
@@ -130,9 +130,10 @@ class FarmyardCLIP(L.LightningModule):
     def training_step(self, batch: dict[str, Any]) -> Tensor:
         """Match pictures with their full captions and with another phrasing, the same for all."""
         generator = generator_of_step(self.seed, self.global_step)
+        on_device = generator_of_step(self.seed, self.global_step, self.device)
         pixels = to_pixels(batch["picture"])  # (B, 3, H, W)
-        strength = NOISE * torch.rand(len(pixels), 1, 1, 1, generator=generator)
-        pixels = pixels + strength.to(pixels) * torch.randn(pixels.shape, generator=generator).to(pixels)
+        strength = NOISE * torch.rand(len(pixels), 1, 1, 1, generator=on_device, device=self.device)
+        pixels += strength * torch.randn(pixels.shape, generator=on_device, device=self.device)
         image = self.embed_pictures(pixels)
         variant = int(torch.randint(1, len(self.world.phrasings), (), generator=generator))
         losses = {
@@ -154,7 +155,7 @@ class FarmyardCLIP(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         """How much of what held-out scenes show it reads."""
         seeds = HELD_OUT_SEEDS[:256]
-        pixels = to_pixels(torch.stack([torch.tensor(draw_seed(seed, self.world.size)) for seed in seeds]))
+        pixels = to_pixels(held_out_pictures(len(seeds), self.world.size))
         image = self.embed_pictures(pixels.to(self.device))
         scenes = [self.world.random_scene(seed) for seed in seeds]
         shares = Reader(self.world, self.embed_texts).accuracy(image, scenes)

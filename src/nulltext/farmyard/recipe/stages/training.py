@@ -59,9 +59,9 @@ class Learning:
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
-def generator_of_step(seed: int, step: int) -> torch.Generator:
+def generator_of_step(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for the noise of one step: a resumed training draws what it would have drawn."""
-    return torch.Generator().manual_seed((seed << 32) + step)
+    return torch.Generator(device).manual_seed((seed << 32) + step)
 
 
 class MovingAverage(nn.Module):

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from nulltext.farmyard.recipe.data.cache import draw_seed
+from nulltext.farmyard.recipe.data.cache import held_out_pictures
 from nulltext.farmyard.recipe.data.latents import encode_all
 from nulltext.farmyard.recipe.data.pixels import to_pixels
 from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.stages.group_norm import speed_up
 from nulltext.farmyard.recipe.stages.training import Learning, generator_of_step, show_grid
-from nulltext.farmyard.world.scene import HELD_OUT_SEEDS
 
 LEARNING = Learning(lr=1.5e-3)
 GROUPS = 8
@@ -94,8 +93,7 @@ class FarmyardVAE(L.LightningModule):
     @torch.no_grad()
     def on_train_epoch_end(self) -> None:
         """Show held-out scenes above their reconstructions, and their PSNR."""
-        pictures = torch.stack([torch.tensor(draw_seed(seed, self.size)) for seed in HELD_OUT_SEEDS[:32]])
-        pixels = to_pixels(pictures).to(self.device)
+        pixels = to_pixels(held_out_pictures(32, self.size)).to(self.device)
         reconstruction = self.reconstruct(pixels)
         psnr = peak_signal_noise_ratio(reconstruction, pixels, data_range=(-1.0, 1.0), dim=(1, 2, 3))
         self.log("vae/psnr_held_out", psnr)
