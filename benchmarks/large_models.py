@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.errors import UserError
+from nulltext.models import Conditioning
+from nulltext.models.families.stable_diffusion import StableDiffusion
 
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
@@ -40,22 +41,15 @@ CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 3
 
 
 def random_unet(shape: str, dtype: torch.dtype, device: str = "cpu") -> Any:
-    """A UNet of a known shape, or of a diffusers config (its file, or a model folder), with random weights.
+    """A UNet of a known shape, or of a diffusers config (its folder), with random weights.
 
     On the device ``meta`` it has shapes alone.
     """
     from diffusers import UNet2DConditionModel
 
-    if shape in UNETS:
-        config = UNETS[shape]
-    else:
-        file = Path(shape)
-        file = next((f for f in (file / "unet/config.json", file / "config.json") if f.is_file()), file)
-        if not file.is_file():
-            raise UserError(
-                f"there is no UNet config {shape}; give {', '.join(UNETS)}, a model folder, or a file"
-            )
-        config = UNet2DConditionModel.load_config(file)
+    if shape not in UNETS and not Path(shape).exists():
+        raise UserError(f"there is no UNet config {shape}; give {', '.join(UNETS)}, or a unet folder")
+    config = UNETS.get(shape) or UNet2DConditionModel.load_config(shape)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -65,19 +59,19 @@ def random_unet(shape: str, dtype: torch.dtype, device: str = "cpu") -> Any:
         torch.set_default_dtype(default)
 
 
-class Shape(Backbone):
-    """A backbone that is a UNet alone, or a whole model but for its tokenizers: enough to measure what it costs.
+class Shape(StableDiffusion):
+    """A model that is a network alone, or whole but for its tokenizers: enough to measure what it costs.
 
     The VAE and the text encoders compute in fp32, as everywhere in this program.
     """
 
     def __init__(self, unet: Any, device: str, *, whole: bool = False, tiling: bool = False) -> None:
-        self.unet = unet.to(device)
-        self.scheduler_config = {"prediction_type": "epsilon"}
+        self.denoiser = unet.to(device)
+        self.kind, self.scheduler_config = "epsilon", {}
         self.forwards = self.backwards = 0
         self.offload = False
-        self.family = "sdxl" if unet.config.addition_embed_type == "text_time" else "sd"
-        self.encoders = random_text_encoders(self.family, device) if whole else ()
+        self.is_xl = unet.config.addition_embed_type == "text_time"
+        self.encoders = random_text_encoders(self.is_xl, device) if whole else ()
         if whole:
             from diffusers import AutoencoderKL
 
@@ -86,27 +80,29 @@ class Shape(Backbone):
             if tiling:
                 self.vae.enable_tiling()
 
-    def embed_prompt(
-        self, prompts: str | Sequence[str], size: tuple[int, int] | None = None
-    ) -> TextEmbedding:
-        """A random embedding of the shape that the UNet reads; the text encoders, if there are any, run for nothing."""
+    def embed(self, prompts: str | Sequence[str], size: tuple[int, int] | None = None) -> Conditioning:
+        """A random conditioning of the shape that the UNet reads; text encoders run for nothing."""
         for encoder in self.encoders:
             with torch.no_grad():
                 encoder(torch.ones(1, 77, dtype=torch.int64, device=self.device))
-        config = self.unet.config
-        text = TextEmbedding(torch.randn(1, 77, config.cross_attention_dim, device=self.device))
-        if self.family == "sd":
+        config = self.denoiser.config
+        text = Conditioning(torch.randn(1, 77, config.cross_attention_dim, device=self.device))
+        if not self.is_xl:
             return text
         pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
         side = 8.0 * config.sample_size
         ids = torch.tensor([[side, side, 0.0, 0.0, side, side]], device=self.device)
-        return TextEmbedding(text.sequence, torch.randn(1, pooled, device=self.device), ids)
+        extras = {"pooled": torch.randn(1, pooled, device=self.device), "time_ids": ids}
+        return Conditioning(text.sequence, extras)
+
+    def _added(self, text: Conditioning) -> Any:
+        return text.extras and {"text_embeds": text.extras["pooled"], "time_ids": text.extras["time_ids"]}
 
 
-def random_text_encoders(family: str, device: str) -> tuple[nn.Module, ...]:
+def random_text_encoders(is_xl: bool, device: str) -> tuple[nn.Module, ...]:
     """CLIP's text encoder, and for SDXL the larger one beside it."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    shapes = (CLIP_L, CLIP_G) if family == "sdxl" else (CLIP_L,)
+    shapes = (CLIP_L, CLIP_G) if is_xl else (CLIP_L,)
     encoders = (CLIPTextModel(CLIPTextConfig(**shape)) for shape in shapes)
     return tuple(encoder.requires_grad_(False).eval().to(device) for encoder in encoders)

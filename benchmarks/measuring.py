@@ -1,7 +1,8 @@
-"""Time and memory: a stopwatch, peaks, and measurements in processes of their own."""
+"""What the benchmarks have in common: a stopwatch, measurements in processes of their own, options and outputs."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
@@ -15,24 +16,17 @@ from typing import Any
 import torch
 
 from nulltext.errors import UserError
+from nulltext.files import write_text
 
 SPEED = Path(__file__).with_name("speed.py")
 
 
 def stopwatch(device: torch.device) -> Callable[[], float]:
-    """Starts to measure; the function returned gives the seconds since, by events on CUDA."""
-    if device.type != "cuda":
-        started = time.perf_counter()
-        return lambda: time.perf_counter() - started
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-
-    def stop() -> float:
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1000
-
-    return stop
+    """Starts to measure; the function returned gives the seconds since, what was begun on CUDA finished."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    return lambda: (wait(), time.perf_counter() - started)[1]
 
 
 def device_words(device: torch.device) -> str:
@@ -65,3 +59,31 @@ def measure_apart(method: str, argv: Sequence[str], folder: Path) -> tuple[Any, 
     if subprocess.run(command, check=False).returncode:
         raise UserError(f"the measurement of {method} failed; see above")
     return json.loads(found.read_text()), found.with_suffix(".safetensors")
+
+
+def options_of(about: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=about, formatter_class=formatter)
+    parser.add_argument("--model", default="farmyard", help="farmyard, a diffusers folder, or a hub id")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, help="write OUT.md and OUT.json as well")
+    return parser
+
+
+def publish(text: str, data: Any, out: Path | None) -> None:
+    """Prints a table, and writes it and its data where ``--out`` says."""
+    print(text)
+    if out:
+        write_text(out.with_suffix(".md"), text)
+        write_text(out.with_suffix(".json"), json.dumps(data, indent=1) + "\n")
+
+
+def in_one_line(work: Callable[[], object]) -> int:
+    """Runs a benchmark; a user's mistake is one line and exit code 2."""
+    try:
+        work()
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

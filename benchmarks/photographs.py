@@ -6,42 +6,30 @@ python main.py fit --config nulltext.yaml --data.image photographs
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from measuring import in_one_line
 from subjects import PHOTOGRAPHS, check_installed
 
-from nulltext.errors import UserError
-from nulltext.files import write_atomically
+from nulltext.files import write_text
+from nulltext.pixels import save_png
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def work(folder: Path) -> None:
     """Writes the pictures and their prompts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(arguments).folder
-    try:
-        check_installed("skimage")
-    except UserError as error:
-        print(f"photographs: error: {error}", file=sys.stderr)
-        return 2
+    check_installed("skimage")
     from PIL import Image
     from skimage import data
 
-    rows = []
-    for name, prompt in PHOTOGRAPHS.items():
-        picture = Image.fromarray(getattr(data, name)())
-        write_atomically(folder / f"{name}.png", lambda p, picture=picture: picture.save(p, "PNG"))
-        rows.append(json.dumps({"file_name": f"{name}.png", "prompt": prompt}) + "\n")
-    write_atomically(folder / "metadata.jsonl", lambda p: p.write_text("".join(rows)))
+    for name in PHOTOGRAPHS:
+        save_png(folder / f"{name}.png", Image.fromarray(getattr(data, name)()))
+    rows = [{"file_name": f"{name}.png", "prompt": prompt} for name, prompt in PHOTOGRAPHS.items()]
+    write_text(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(rows)} photographs in {folder}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(in_one_line(partial(work, Path(sys.argv[1]))))

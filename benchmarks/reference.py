@@ -1,9 +1,9 @@
 """The algorithm as its authors' notebook runs it, written plainly, to be measured against.
 
-What is slow in the original is kept: fp32, the network's weights not frozen (their gradients are computed at every
-inner step and pile up unused), the conditional prediction asked again in the guided step, one picture at a time.
-So are its small departures from the printed algorithm: the network is asked at the timestep that an inverting step
-reaches, the learning rate falls by a hundredth a step, the threshold of the inner loop rises, and the loop ends
+What is slow in the original is slow here: fp32, the network's weights not frozen (their gradients are computed at every
+inner step and pile up unused), the conditional prediction computed again in the guided step, one picture at a time.
+Its small departures from the printed algorithm are here, too: an inversion step tells the network the timestep that it
+reaches, the learning rate falls by a hundredth each timestep, the threshold of the inner loop rises, and the loop ends
 after the step whose loss was below it.
 """
 
@@ -103,7 +103,7 @@ class Reference:
         return learned, z
 
     def guided_step(self, z: Tensor, t: Tensor, null: Tensor) -> Tensor:
-        """One sampling step with both halves of the guidance asked in one batch."""
+        """One sampling step, both halves of the guidance in one batch."""
         both = self.noise(torch.cat([z, z]), t, torch.cat([null, self.cond]))
         eps_null, eps_cond = both.chunk(2)
         return self.towards_picture(z, eps_null + GUIDANCE_SCALE * (eps_cond - eps_null), t)

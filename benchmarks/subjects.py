@@ -1,16 +1,22 @@
-"""The pictures that the benchmarks invert: drawings that the model was not trained on, and photographs."""
+"""What is inverted: drawn scenes that the shipped model was not trained on, and photographs."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TypeAlias
 
+import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from nulltext.backbone import Backbone, TextEmbedding
 from nulltext.errors import UserError
+from nulltext.metrics.pixel import psnr
+from nulltext.models import Conditioning, DiffusionModel
+from nulltext.pixels import from_image, to_unit
 
+Drawn: TypeAlias = list[tuple[Tensor, str]]
+KINDS = ("drawings", "photographs")
 PHOTOGRAPHS = {  # of scikit-image, with what the farmyard's vocabulary can say of them
     "cat": "a photo of a brown cat",
     "astronaut": "a photo of a white dog with a red hat",
@@ -21,53 +27,62 @@ PHOTOGRAPHS = {  # of scikit-image, with what the farmyard's vocabulary can say 
 
 @dataclass
 class Subject:
-    """The latents of a picture, or of several at once, and what they show; the method's input."""
+    """Pictures that go through together, as a method gets them."""
 
-    z_0: Tensor  # (B, 4, h, w)
-    cond: TextEmbedding  # B rows
-    null: TextEmbedding  # one row: the empty prompt
+    kind: str  # one of KINDS
+    pixels: Tensor  # (B, 3, S, S) in [-1, 1]
+    z_0: Tensor  # (B, C, h, w)
+    cond: Conditioning  # B rows
+
+    @classmethod
+    def of(cls, model: DiffusionModel, pictures: Drawn, kind: str = KINDS[0]) -> Subject:
+        """Pictures (3, S, S) in [-1, 1] of one size and their prompts."""
+        pixels = torch.stack([pixels for pixels, _ in pictures]).to(model.device)
+        size = pixels.shape[-2], pixels.shape[-1]
+        return cls(kind, pixels, model.encode(pixels), model.embed([prompt for _, prompt in pictures], size))
 
 
-def drawn_pictures(number: int, size: int) -> list[tuple[Tensor, str]]:
+def subjects_of(model: DiffusionModel, drawings: int, photographs: int, batch: int = 1) -> list[Subject]:
+    """So many drawings, then so many photographs, at the model's own size, ``batch`` at a time."""
+    shown = photographs_of_scikit(model.default_size) if photographs else []
+    pictures = (drawn_pictures(drawings, model.default_size), shown[:photographs])
+    return [
+        Subject.of(model, some[k : k + batch], kind)
+        for kind, some in zip(KINDS, pictures, strict=True)
+        for k in range(0, len(some), batch)
+    ]
+
+
+def drawn_pictures(number: int, size: int) -> Drawn:
     """Held-out scenes of the farmyard: pixels (3, S, S) in [-1, 1] and captions."""
     from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
-    from nulltext.pictures import to_pixels
 
     scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]
-    return [(to_pixels(draw(scene, size)), caption(scene)) for scene in scenes]
+    return [(from_image(draw(scene, size)), caption(scene)) for scene in scenes]
 
 
-def photographs(size: int) -> list[tuple[Tensor, str]]:
+def photographs_of_scikit(size: int) -> Drawn:
     """Four photographs that scikit-image carries, cut square from the middle."""
-    from PIL import Image, ImageOps
+    check_installed("skimage")
     from skimage import data
-
-    from nulltext.pictures import to_pixels
 
     pictures = [ImageOps.fit(Image.fromarray(getattr(data, name)()), (size, size)) for name in PHOTOGRAPHS]
     return [
-        (to_pixels(picture), prompt) for picture, prompt in zip(pictures, PHOTOGRAPHS.values(), strict=True)
+        (from_image(picture), prompt) for picture, prompt in zip(pictures, PHOTOGRAPHS.values(), strict=True)
     ]
 
 
 def check_installed(*modules: str) -> None:
-    """Asks for the optional packages that are missing."""
+    """Refuses to start where an optional package is missing.
+
+    Raises:
+        UserError: With what to install.
+    """
     for module in modules:
         if find_spec(module) is None:
             raise UserError(f"this needs {module}, which is not installed; pip install 'nulltext[eval]'")
 
 
-def pictures_of(options: argparse.Namespace, size: int) -> list[tuple[Tensor, str]]:
-    """The pictures that the options ask for."""
-    return photographs(size) if options.photographs else drawn_pictures(options.pictures, size)
-
-
-def subject_of(backbone: Backbone, pixels: Tensor, prompt: str) -> Subject:
-    """A picture and its prompt as the model sees them."""
-    z_0 = backbone.encode_image(pixels[None])
-    return Subject(z_0, backbone.embed_prompt(prompt), backbone.embed_prompt(""))
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """dB, of pixels in [-1, 1]."""
-    return float(-10 * ((a - b).square().mean() / 4).log10())
+def decibels(ours: Tensor, theirs: Tensor) -> Tensor:
+    """PSNR (B,) in dB of pictures (B, 3, S, S) to others, in [-1, 1]."""
+    return psnr(to_unit(ours), to_unit(theirs)).cpu()

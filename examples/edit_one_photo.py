@@ -4,18 +4,19 @@ python examples/edit_one_photo.py sheep.jpg "a photo of a white horse" horse.png
 """
 
 import sys
+from pathlib import Path
 
-from nulltext import Backbone, edit, invert
-from nulltext.pictures import to_image
+from nulltext import DiffusionModel, edit, invert
+from nulltext.pixels import save_png
 
 
-def main(photo: str, prompt: str, out: str, model: str = "farmyard") -> None:
+def main(photo: str, prompt: str, out: str, pretrained: str = "farmyard") -> None:
     """Writes the edited photograph to ``out``."""
-    backbone = Backbone.from_pretrained(model)
-    inversion = invert(backbone, photo)
-    print(f"{photo} came back at {inversion.psnr:.1f} dB")
-    edited = edit(backbone, inversion, prompt)
-    to_image(edited.results[0].picture).save(out)
+    model = DiffusionModel.from_pretrained(pretrained)
+    inversion = invert(model, photo)
+    print(f"{photo}: the reconstruction has {inversion.psnr:.1f} dB")
+    edited = edit(model, inversion, prompt)
+    save_png(Path(out), edited.results[0].picture, {"prompt": prompt})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ r"""Inverts the pictures of a manifest on a Ray cluster, beyond what one machine
 
 It joins the cluster that RAY_ADDRESS or ``ray start`` names, else it starts Ray on this machine alone. Each worker
 holds the model once and inverts one picture after another; nothing crosses between them but the manifest's rows. What
-is in the output folder already, by content and settings, is not done again, so the same command goes on where a
+is in the output folder already, by content and settings, is not done again, so the same command continues where a
 cluster was taken away. A picture that cannot be used becomes a row of results.jsonl with its reason.
 """
 
@@ -26,19 +26,20 @@ from typing import Any, NoReturn
 
 import torch
 
-from nulltext.artifact import read_facts
-from nulltext.backbone import Backbone, check_model
-from nulltext.data import unique_names
+from nulltext.data.find import unique_names
+from nulltext.data.frame import Frame
+from nulltext.data.metadata import read_metadata
+from nulltext.data.picture import Picture, read_picture
 from nulltext.errors import UserError
-from nulltext.files import write_atomically
-from nulltext.finished import ARTIFACT, is_finished, will_say
-from nulltext.inversion import invert
-from nulltext.inversion_settings import InversionSettings
-from nulltext.pictures import Picture, read_picture
-from nulltext.prompts import read_metadata
+from nulltext.files import write_text
+from nulltext.inversion import InversionMethod, find_method
+from nulltext.inversion.invert import invert
+from nulltext.inversion.reading import read_facts
+from nulltext.models import DiffusionModel, check_model
+from nulltext.runs.finished import ARTIFACT, expected_facts, is_finished
 
-PICTURES_A_BLOCK = 64  # at most: what a worker that dies lets another begin again
-BLOCKS_A_WORKER = 8  # at least, so that no worker is left with the last long one
+PICTURES_IN_BLOCK = 64  # at most: what a worker that dies lets another begin again
+BLOCKS_FOR_WORKER = 8  # at least, so that no worker is left with the last long one
 
 
 class Inverter:
@@ -47,17 +48,17 @@ class Inverter:
     Args:
         out: The folder to write to, which all workers see.
         pretrained: The model.
-        precision: Of its UNet.
+        precision: Of its network.
         device: cpu or cuda.
-        settings: The choices of the inversion, those that differ from the defaults.
+        settings: The settings of the inversion method that differ from the defaults; ``method`` names another method.
     """
 
     def __init__(
         self, out: str, pretrained: str, precision: str, device: str, settings: dict[str, Any]
     ) -> None:
         self.out = Path(out)
-        self.backbone = Backbone.from_pretrained(pretrained, precision=precision, device=device)
-        self.settings = InversionSettings(**settings)
+        self.model = DiffusionModel.from_pretrained(pretrained, precision=precision, device=device)
+        self.method = method_of(settings)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Inverts each row (path, name, prompt); gives name, folder, psnr in dB, seconds and what went wrong."""
@@ -68,8 +69,8 @@ class Inverter:
         """One picture, as a row of the results."""
         started, psnr, folder, reason = time.perf_counter(), math.nan, "", ""
         try:
-            side, multiple = self.backbone.default_size, self.backbone.vae_scale_factor
-            picture = read_picture(Path(path), prompt=prompt or None, size=side, multiple=multiple)
+            frame = Frame(size=self.model.default_size, multiple=self.model.size_multiple)
+            picture = read_picture(Path(path), frame, prompt=prompt or None)
             folder = self.folder(name, picture)
             psnr = self.invert(picture, self.out / folder / ARTIFACT)
         except (UserError, OSError, torch.OutOfMemoryError) as error:
@@ -80,23 +81,37 @@ class Inverter:
     def folder(self, name: str, picture: Picture) -> str:
         """Where the picture's inversion goes: to its name, unless another picture of that name lies there."""
         artifact = self.out / name / ARTIFACT
-        other = artifact.is_file() and said(artifact).get("source_sha256") not in (None, picture.sha256)
+        other = artifact.is_file() and facts_of(artifact).get("source_sha256") not in (None, picture.sha256)
         return f"{name}-{picture.sha256[:8]}" if other else name
 
     def invert(self, picture: Picture, artifact: Path) -> float:
         """Writes the artifact unless it is there; its fidelity in dB."""
-        facts = will_say(
-            self.backbone, self.settings, picture.sha256, picture.prompt, picture.size, picture.crop
-        )
+        facts = {"source_sha256": picture.sha256, "prompt": picture.prompt, "crop": picture.crop}
+        facts |= expected_facts(self.model, self.method, picture.size)
         if is_finished(artifact, facts):
-            return float(said(artifact).get("psnr", math.nan))
-        inversion = invert(self.backbone, picture, settings=self.settings)
+            return float(facts_of(artifact).get("psnr", math.nan))
+        inversion = invert(self.model, picture, method=self.method)
         inversion.save(artifact)
         return inversion.psnr
 
 
-def said(artifact: Path) -> dict[str, Any]:
-    """What an inversion says of itself; nothing where it is damaged."""
+def method_of(settings: dict[str, Any]) -> InversionMethod:
+    """The inversion method with its settings; null-text inversion where ``method`` names no other.
+
+    Raises:
+        UserError: No such method or setting, or a value that makes no sense.
+    """
+    given = dict(settings)
+    kind = find_method(str(given.pop("method", "null_text")))
+    try:
+        return kind(**given)
+    except TypeError as error:
+        known = ", ".join(kind.__dataclass_fields__)
+        raise UserError(f"--settings: {error}; there are method, {known}") from error
+
+
+def facts_of(artifact: Path) -> dict[str, Any]:
+    """The facts of an inversion; none where its file is damaged."""
     try:
         return read_facts(artifact)
     except UserError:
@@ -138,7 +153,7 @@ def invert_manifest(
     num_gpus: float = 0,
     settings: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Inverts the pictures of a metadata.jsonl or .csv; the results, a row a picture, in the manifest's order.
+    """Inverts the pictures of a metadata.jsonl or .csv; the results, one row for each picture, in the manifest's order.
 
     Raises:
         UserError: The manifest, the model or a setting cannot be used, or Ray lost the workers.
@@ -176,11 +191,7 @@ def check(pretrained: str, workers: int, num_gpus: float, settings: dict[str, An
         raise UserError(
             f"--workers {workers} --num_gpus {num_gpus:g} leave nobody to work; use 1 and 0 or more"
         )
-    try:
-        InversionSettings(**settings)
-    except TypeError as error:
-        known = ", ".join(InversionSettings.__dataclass_fields__)
-        raise UserError(f"--settings: {error}; there are {known}") from error
+    method_of(settings)
     if pretrained == "farmyard" or Path(pretrained).is_dir():  # what a hub has, the workers fetch
         check_model(pretrained)
     if find_spec("ray") is None:
@@ -201,7 +212,7 @@ def run(
     import ray
 
     start_ray(workers, num_gpus)
-    blocks = max(BLOCKS_A_WORKER * workers, len(items) // PICTURES_A_BLOCK)
+    blocks = max(BLOCKS_FOR_WORKER * workers, len(items) // PICTURES_IN_BLOCK)
     data = ray.data.from_items(items, override_num_blocks=min(len(items), blocks))
     compute = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
     results = data.map_batches(
@@ -216,7 +227,7 @@ def run(
         yield from results.iter_rows()
     except ray.exceptions.RayError as error:
         reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-        raise UserError(f"Ray gave up: {reason[:300]}; the same command goes on where it stopped") from error
+        raise UserError(f"Ray gave up: {reason[:300]}; the same command continues") from error
 
 
 class Parser(argparse.ArgumentParser):
@@ -248,7 +259,7 @@ def read_words(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("inversions"), help="folder that all workers see")
     parser.add_argument("--pretrained", default="farmyard", help="farmyard, a diffusers folder, or a hub id")
     parser.add_argument(
-        "--precision", default="32-true", choices=("32-true", "bf16-mixed", "16-mixed"), help="of the UNet"
+        "--precision", default="32-true", choices=("32-true", "bf16-mixed", "16-mixed"), help="of the network"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that each hold the model")
     parser.add_argument("--num_gpus", type=float, default=0, help="GPUs for each of them")
@@ -265,14 +276,12 @@ def main(args: list[str] | None = None) -> int:
             json.dumps({**row, "psnr": row["psnr"] if math.isfinite(row["psnr"]) else None}) + "\n"
             for row in rows
         )
-        write_atomically(
-            words.out / "results.jsonl", lambda temporary: temporary.write_text(text, encoding="utf-8")
-        )
+        write_text(words.out / "results.jsonl", text)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command continues", file=sys.stderr)
         return 130
     for row in rows:
         if row["reason"]:

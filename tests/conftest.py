@@ -23,6 +23,21 @@ SCHEDULER: dict[str, Any] = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
+FLOW_VAE = {
+    "shift_factor": 0.06,
+    "scaling_factor": 1.5,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+PACKED: dict[str, Any] = {
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "axes_dims_rope": (4, 4, 8),
+}
 PROMPT = "a photo of a white sheep on a green meadow"
 
 
@@ -53,10 +68,24 @@ def _text_config(tokenizer: Any, width: int) -> Any:
     )
 
 
-def _vae() -> Any:
+def _t5(width: int) -> tuple[Any, Any]:
+    """A random T5 encoder and a tokenizer of single letters."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    letters = [chr(c) for c in range(33, 127)]
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *letters]
+    tokenizer = T5Tokenizer(vocab=[(piece, -float(i > 2)) for i, piece in enumerate(pieces)], extra_ids=0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=2 * width, num_layers=1, num_heads=2
+    )
+    return T5EncoderModel(config), tokenizer
+
+
+def _vae(**kwargs: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
+        **kwargs,
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -143,7 +172,103 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _save_sd3(folder: Path, *, t5: bool) -> Path:
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+    from transformers import CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    tokenizer, width = _tokenizer(), 40
+    third = _t5(width) if t5 else (None, None)
+    StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=16,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=width,
+            caption_projection_dim=32,
+            pooled_projection_dim=32,
+            pos_embed_max_size=16,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        ),
+        vae=_vae(**FLOW_VAE),
+        text_encoder=CLIPTextModelWithProjection(_text_config(tokenizer, 16)),
+        tokenizer=tokenizer,
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer, 16)),
+        tokenizer_2=_tokenizer(),
+        text_encoder_3=third[0],
+        tokenizer_3=third[1],
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a random Stable Diffusion 3.5 pipeline of 32 x 32 pixels, with T5."""
+    return _save_sd3(tmp_path_factory.mktemp("tiny_sd3"), t5=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without T5."""
+    return _save_sd3(tmp_path_factory.mktemp("tiny_sd3_clip"), t5=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a random Flux.1 pipeline with a guidance input; its levels depend on the picture's size."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(0)
+    tokenizer, (t5, tokenizer_2) = _tokenizer(), _t5(32)
+    folder = tmp_path_factory.mktemp("tiny_flux")
+    FluxPipeline(
+        transformer=FluxTransformer2DModel(**PACKED, pooled_projection_dim=16, guidance_embeds=True),
+        vae=_vae(**FLOW_VAE),
+        text_encoder=CLIPTextModel(_text_config(tokenizer, 16)),
+        tokenizer=tokenizer,
+        text_encoder_2=t5,
+        tokenizer_2=tokenizer_2,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_chroma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a random Chroma pipeline."""
+    from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
+
+    torch.manual_seed(0)
+    t5, tokenizer = _t5(32)
+    sizes = {"approximator_num_channels": 16, "approximator_hidden_dim": 16, "approximator_layers": 1}
+    folder = tmp_path_factory.mktemp("tiny_chroma")
+    ChromaPipeline(
+        transformer=ChromaTransformer2DModel(**PACKED, **sizes),
+        vae=_vae(**FLOW_VAE),
+        text_encoder=t5,
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+    ).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(params=["tiny_sd", "tiny_sd_v", "tiny_sdxl"])
 def tiny(request: pytest.FixtureRequest) -> Path:
     """Each tiny pipeline in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["tiny_sd3", "tiny_sd3_clip", "tiny_flux", "tiny_chroma"])
+def tiny_flow(request: pytest.FixtureRequest) -> Path:
+    """Each tiny flow in turn."""
     return request.getfixturevalue(request.param)

@@ -1,13 +1,17 @@
-"""A file is whole or not there."""
+"""A file is whole or absent, and a folder is locked for one process."""
 
+import errno
 import os
 import stat
+import subprocess
+import sys
+import types
 
 import pytest
 from safetensors import SafetensorError
 
 from nulltext.errors import UserError
-from nulltext.files import write_atomically
+from nulltext.files import alone, lock_folder, write_atomically, write_text
 
 
 def test_writes_a_file_and_makes_its_folder(tmp_path):
@@ -82,3 +86,61 @@ def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path)
         "a.12345678.png",
         "a.png",
     ]
+
+
+def test_a_text_is_written_as_it_is_and_a_name_that_is_no_text_is_escaped(tmp_path):
+    write_text(tmp_path / "a.txt", "one\r\ntwo \N{SHEEP}\n")
+    assert (tmp_path / "a.txt").read_bytes() == "one\r\ntwo \N{SHEEP}\n".encode()
+    write_text(tmp_path / "a.txt", "\udcff.png")
+    assert (tmp_path / "a.txt").read_bytes() == b"\\udcff.png"
+
+
+def test_a_folder_is_locked_for_one_process_until_it_lets_go_or_ends(tmp_path):
+    code = "import sys; from pathlib import Path; from nulltext.files import lock_folder\n"
+    code += "lock_folder(Path(sys.argv[1]), wait=True); print('locked', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(BlockingIOError):
+            lock_folder(tmp_path, wait=False)
+        other.kill()
+    with alone(tmp_path), pytest.raises(BlockingIOError):
+        lock_folder(tmp_path, wait=False)
+    os.close(lock_folder(tmp_path, wait=False))
+
+
+def test_windows_locks_a_file_beside_the_temporary_ones_and_leaves_the_folder_empty(tmp_path, monkeypatch):
+    held = set()
+
+    def locking(descriptor, mode, count):
+        assert (mode, count) == (2, 1)
+        key = os.fstat(descriptor).st_ino
+        if key in held:
+            raise OSError(errno.EACCES, "Permission denied")
+        held.add(key)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(sys, "platform", "win32")
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first = lock_folder(tmp_path / "run", wait=False)
+    with pytest.raises(BlockingIOError):
+        lock_folder(tmp_path / "run", wait=False)
+    os.close(first)
+    held.clear()
+    with alone(tmp_path / "run"):
+        assert len(held) == 1
+    assert os.listdir(tmp_path / "run") == []
+    write_atomically(tmp_path / "run" / "a.txt", lambda temporary: temporary.write_text("x"))
+    assert os.listdir(tmp_path / "run") == ["a.txt"]
+
+
+def test_a_file_system_without_locks_lets_everybody_in(tmp_path, monkeypatch):
+    def no_locks(descriptor):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("nulltext.files._lock", no_locks)
+    assert lock_folder(tmp_path, wait=False) is None
+    with alone(tmp_path):
+        assert os.listdir(tmp_path) == []

@@ -3,18 +3,29 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Backbone", "__version__", "edit", "invert"]
+__all__ = ["DiffusionModel", "Edit", "Inversion", "NullText", "__version__", "edit", "evaluate", "invert"]
 
 if TYPE_CHECKING:
-    from nulltext.backbone import Backbone
-    from nulltext.editing import edit
-    from nulltext.inversion import invert
+    from nulltext.editing import Edit, edit
+    from nulltext.evaluation import evaluate
+    from nulltext.inversion import NullText
+    from nulltext.inversion.file import Inversion
+    from nulltext.inversion.invert import invert
+    from nulltext.models import DiffusionModel
 
-_HOMES = {"Backbone": "nulltext.backbone", "invert": "nulltext.inversion", "edit": "nulltext.editing"}
+_HOMES = {
+    "DiffusionModel": "nulltext.models",
+    "Edit": "nulltext.editing",
+    "Inversion": "nulltext.inversion.file",
+    "NullText": "nulltext.inversion",
+    "edit": "nulltext.editing",
+    "evaluate": "nulltext.evaluation",
+    "invert": "nulltext.inversion.invert",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports torch only when one of the three is asked for: ``main.py --help`` needs none of it."""
+    """Imports a name's room when the name is first used: ``main.py --help`` needs no torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'nulltext' has no attribute {name!r}")
     import importlib

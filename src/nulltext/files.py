@@ -1,24 +1,32 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or absent, and locks on folders, on every system."""
 
-import fcntl
+from __future__ import annotations
+
+import errno
 import glob
+import hashlib
 import os
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from nulltext.errors import UserError
+
+HELD = {errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
+"""What the system answers where another process has the lock."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file so that a reader sees the old one or the new one, never half of one.
 
-    One process writes a file at a time. What a writer that was killed left behind goes when the file is written again.
+    One process writes a file at a time. What a killed writer left behind goes when the file is written again.
 
     Args:
-        path: Where the file is to stand. Its folder is made if need be.
+        path: The file. Its folder is made if need be.
         write: Called with a temporary path in the same folder (hidden name, same suffix); fills it.
 
     Raises:
@@ -27,9 +35,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(
-            f".{glob.escape(path.stem[:40])}.????????{glob.escape(path.suffix)}"
-        ):
+        stem, suffix = glob.escape(path.stem[:40]), glob.escape(path.suffix)
+        for leftover in path.parent.glob(f".{stem}.????????{suffix}"):
             leftover.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
@@ -51,16 +58,71 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file, whole or not at all; line ends stay as they are.
+
+    Raises:
+        UserError: As ``write_atomically``.
+    """
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "backslashreplace")))
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Waits until no other process is in here with the same folder, where the file system can lock."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock = lock_folder(folder, wait=True)
     try:
-        with suppress(OSError):  # a file system without locks, such as some of the network's
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if lock is not None:
+            os.close(lock)
+
+
+def lock_folder(folder: Path, *, wait: bool) -> int | None:
+    """Locks a folder until the descriptor is closed or the process ends, however it ends.
+
+    Args:
+        folder: It must be there.
+        wait: Whether to wait for a process that has the lock.
+
+    Returns:
+        The descriptor to close; None where the file system has no locks, as some of the network's.
+
+    Raises:
+        BlockingIOError: Another process has the lock, and ``wait`` is off.
+    """
+    descriptor = _open_lock(folder)
+    while True:
+        try:
+            _lock(descriptor)
+            return descriptor
+        except OSError as error:
+            if error.errno in HELD and wait:
+                time.sleep(0.01)
+                continue
+            os.close(descriptor)
+            if error.errno in HELD:
+                raise BlockingIOError(error.errno, "another process has the lock", str(folder)) from None
+            return None
+
+
+def _open_lock(folder: Path) -> int:
+    """What is locked: the folder itself, or a file beside the temporary ones where folders cannot be opened."""
+    if sys.platform != "win32":
+        return os.open(folder, os.O_RDONLY)
+    key = hashlib.sha256(os.fsencode(folder.resolve(strict=True))).hexdigest()[:32]
+    return os.open(Path(tempfile.gettempdir()) / f"nulltext-{key}.lock", os.O_RDWR | os.O_CREAT)
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
@@ -77,8 +139,10 @@ def _cause(error: Exception) -> OSError | None:
 
 
 def _flush(path: Path) -> None:
-    """Asks the system to put a file, or a folder's list of names, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Has the system put a file, or a folder's list of names, on the disk."""
+    if path.is_dir() and sys.platform == "win32":
+        return  # no folder can be opened there
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -86,7 +150,7 @@ def _flush(path: Path) -> None:
 
 
 def _umask() -> int:
-    """The permissions new files lack; there is no way to read it but to set it."""
+    """The permissions that new files lack; the only way to read it is to set it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -25,10 +25,11 @@ from nulltext.farmyard.recipe.stages.group_norm import FastGroupNorm
 from nulltext.farmyard.recipe.stages.training import MovingAverage, warm_flat_cosine
 from nulltext.farmyard.recipe.stages.unet import min_snr_weight, stratified_timesteps
 from nulltext.farmyard.recipe.train import train
-from nulltext.farmyard.weights import check_weights, unknown_words
 from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, random_scene, replace
 from nulltext.farmyard.world.captions import vocabulary
 from nulltext.farmyard.world.worlds import WORLDS
+from nulltext.models.shipped import check_shipped
+from nulltext.models.vocabulary import unknown_words
 
 ROOT = Path(__file__).parents[2]
 SHEEP_SEED = 1005110
@@ -243,13 +244,13 @@ def test_mistakes_end_in_one_line(tmp_path, capsys):
 
 def test_damaged_and_missing_weights_are_named_with_the_cure(tmp_path):
     with pytest.raises(UserError, match=r"missing.*python -m nulltext\.farmyard train"):
-        check_weights(tmp_path)
+        check_shipped(tmp_path)
     (tmp_path / "sha256.json").write_text(json.dumps({"a.safetensors": "0" * 64}))
     with pytest.raises(UserError, match="lack"):
-        check_weights(tmp_path)
+        check_shipped(tmp_path)
     (tmp_path / "a.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="damaged"):
-        check_weights(tmp_path)
+        check_shipped(tmp_path)
 
 
 def test_the_picture_at_the_root_is_a_held_out_sheep_that_carries_its_caption(tmp_path):

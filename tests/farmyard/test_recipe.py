@@ -16,7 +16,8 @@ from nulltext.errors import UserError
 from nulltext.farmyard.recipe.export import export
 from nulltext.farmyard.recipe.figures.evaluate import evaluate
 from nulltext.farmyard.recipe.train import STAGES, size_of, train
-from nulltext.farmyard.weights import check_weights, known_words
+from nulltext.models.shipped import check_shipped
+from nulltext.models.vocabulary import known_words
 
 ROOT = Path(__file__).parents[2]
 COMMON = {
@@ -123,7 +124,7 @@ def test_the_unets_export_is_a_plain_pipeline_with_its_evaluator(works, tmp_path
     from transformers import CLIPModel
 
     folder = export(works[size], tmp_path / "pretrained")
-    check_weights(folder)
+    check_shipped(folder)
     assert {"sheep", "drawing", "haystack"} <= known_words(folder)
     pipe = StableDiffusionPipeline.from_pretrained(folder)
     picture = pipe("a sheep", num_inference_steps=2, output_type="pt").images
@@ -148,7 +149,7 @@ def test_the_flows_export_is_a_stable_diffusion_3_pipeline_without_a_t5(works, t
 
     clip = export(works[128], tmp_path / "unet") / "clip"
     folder = export(works[128], tmp_path / "flow", "flow")
-    check_weights(folder)
+    check_shipped(folder)
     assert "snowman" in known_words(folder)
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     pipe.set_progress_bar_config(disable=True)

@@ -128,7 +128,7 @@ def _serve() -> None:
     from torch.utils.tensorboard import SummaryWriter  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    import nulltext.fit  # noqa: F401
+    import nulltext.cli.fit  # noqa: F401
 
     for line in sys.stdin:
         order = json.loads(line)

@@ -24,13 +24,13 @@ import torch
 from conftest import PROMPT
 from PIL import Image
 
-from nulltext.artifact import Inversion
-from nulltext.checkpoints import read_checkpoint
-from nulltext.curves import written_events
 from nulltext.errors import UserError
-from nulltext.finished import ARTIFACT
-from nulltext.result_files import METRICS
-from nulltext.runs import RunFolder
+from nulltext.inversion.file import Inversion
+from nulltext.runs.checkpoints import read_checkpoint
+from nulltext.runs.finished import ARTIFACT
+from nulltext.runs.folder import RunFolder
+from nulltext.runs.metrics_csv import METRICS_CSV
+from nulltext.training.curves import written_events
 
 sys.path.insert(0, str(Path(__file__).parent))
 from forge import ROOT, Forge
@@ -291,7 +291,9 @@ def test_the_disk_is_full_at_each_write_in_turn(
         forge.unmount(disk)
     assert ran.code == 1, ran.output  # it came through: there is no k-th write
     written = {re.sub(r"\.(\w+)\.\w{8}(\.\w+)$", r"\1\2", path.name) for path in hit}  # .last.abcdefgh.ckpt
-    assert written >= {"config.yaml", "last.ckpt", METRICS, "metrics.json", "report.png", ARTIFACT}, written
+    assert written >= {"config.yaml", "last.ckpt", METRICS_CSV, "metrics.json", "report.png", ARTIFACT}, (
+        written
+    )
     assert any(".tfevents." in name for name in written)
     print(f"the disk was full at each of {len(hit)} writes in turn, {time.monotonic() - started:.0f} s")
 
@@ -421,7 +423,7 @@ def test_processes_that_slurm_started_give_the_bits_of_one(
     outputs = [process.communicate(timeout=200)[0] for process in processes]
     assert artifacts(tmp_path) == whole, outputs
     (run,) = (tmp_path / "lightning_logs").iterdir()  # one folder, which they agreed on
-    assert [row["name"] for row in csv.DictReader((run / METRICS).open())] == sorted(whole)
+    assert [row["name"] for row in csv.DictReader((run / METRICS_CSV).open())] == sorted(whole)
     assert sorted(process.returncode for process in processes) == [0, 1], (
         outputs
     )  # 1: whose picture is broken
@@ -441,7 +443,7 @@ def test_two_processes_that_start_at_once_in_a_folder_do_not_meet(
     for run in runs:
         check_every_file(run)
         assert {path.parent.name: path.read_bytes() for path in run.glob(f"*/{ARTIFACT}")} == whole
-        assert [row["name"] for row in csv.DictReader((run / METRICS).open())] == sorted(whole)
+        assert [row["name"] for row in csv.DictReader((run / METRICS_CSV).open())] == sorted(whole)
 
 
 @pytest.mark.slow
@@ -491,5 +493,6 @@ def test_in_batches_the_pictures_come_out_as_one_by_one(
         alone = Inversion.load(tmp_path / "alone.safetensors")
         batched = Inversion.load(tmp_path / f"lightning_logs/version_0/{name}/inversion.safetensors")
         torch.testing.assert_close(batched.noise, alone.noise, atol=3e-4, rtol=0)
-        torch.testing.assert_close(batched.null_embeddings, alone.null_embeddings, atol=1e-4, rtol=0)
+        # 2 % of the default optimiser's first step, whose entries are 0.1
+        torch.testing.assert_close(batched.null_embeddings, alone.null_embeddings, atol=2e-3, rtol=0)
         assert batched.psnr == pytest.approx(alone.psnr, abs=1e-4)

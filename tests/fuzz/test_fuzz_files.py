@@ -19,12 +19,12 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from nulltext.artifact import Inversion
-from nulltext.benchmarks import read_benchmark
-from nulltext.checkpoints import read_checkpoint
 from nulltext.cli import main
-from nulltext.configs import check_config
+from nulltext.cli.configs import check_config
 from nulltext.errors import UserError
+from nulltext.evaluation import DataOptions, open_benchmark
+from nulltext.inversion.file import Inversion
+from nulltext.runs.checkpoints import read_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 from forms import either_works_or_says_why, forms, mangled, nested
@@ -75,8 +75,8 @@ def _checkpoint() -> dict[str, Any]:
             "model": "farmyard",
             "fingerprint": "f" * 64,
             "settings": {"steps": 4},
-            "loss_scale": 1.0,
-            "spent": {"inner_steps": 3},
+            "memory": {},
+            "cost": {"inner_steps": 3},
         },
     }
 
@@ -137,7 +137,7 @@ def _a_benchmark(entries: dict[str, Any]) -> None:
     folder = ROOM / "pie"
     (folder / "annotation_images").mkdir(parents=True, exist_ok=True)
     (folder / "mapping_file.json").write_text(json.dumps(entries))
-    found = either_works_or_says_why(lambda: read_benchmark("pie_bench", folder))
+    found = either_works_or_says_why(lambda: open_benchmark(DataOptions("pie_bench", folder)))
     for task in found.tasks if found else []:
         assert "/" not in task.name and task.image.resolve().is_relative_to(folder.resolve())
 
@@ -275,7 +275,7 @@ def test_a_name_that_is_no_text_and_one_that_commands_the_terminal_are_printed_s
 
 
 def test_a_model_that_brings_code_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
-    from nulltext.backbone import check_model
+    from nulltext.models.loading import check_model
 
     index = json.loads((tiny_sd / "model_index.json").read_text())
     for name, value in (

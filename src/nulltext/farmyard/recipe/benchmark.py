@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nulltext.benchmark_tasks import PIE_SIDE, encode_runs
+from nulltext.evaluation.benchmarks.run_length import PIE_SIDE, encode_runs
 from nulltext.farmyard.world import (
     HELD_OUT_SEEDS,
     SHIPPED,

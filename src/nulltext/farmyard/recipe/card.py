@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nulltext.farmyard.weights import CHECKSUMS, VOCABULARY
 from nulltext.farmyard.world import WORLD_64, World, world_of
 from nulltext.files import write_atomically
+from nulltext.models.shipped import CHECKSUMS
+from nulltext.models.vocabulary import VOCABULARY
 
 CARD = """\
 ---

@@ -10,9 +10,10 @@ import torch
 
 from nulltext.farmyard.recipe.data.tokenizer import captions_of
 from nulltext.farmyard.recipe.stages.frozen import TextTower, load_vae, missing, quiet
-from nulltext.farmyard.weights import CHECKSUMS, PRETRAINED, VOCABULARY
 from nulltext.farmyard.world import SHIPPED, world_of
 from nulltext.farmyard.world.captions import vocabulary
+from nulltext.models.shipped import CHECKSUMS, PRETRAINED
+from nulltext.models.vocabulary import VOCABULARY
 
 EDITING = "editing.json"
 EDIT_DEFAULTS = {64: {"masked_guidance": 1.35, "masked_windows": 0.0, "detail_steps": 8}}

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nulltext.errors import UserError
 from nulltext.farmyard.recipe.stages.frozen import quiet
-from nulltext.farmyard.weights import PRETRAINED, check_weights
 from nulltext.farmyard.world import World, world_of
+from nulltext.models.shipped import PRETRAINED, check_shipped
 
 Text = tuple[Tensor, ...]
 """What a network takes of prompts: states (B, L, d), and a flow's pooled output (B, d)."""
@@ -51,7 +51,7 @@ class Subject:
             raise UserError(
                 f"there is no model in {self.folder}; give farmyard, or a folder written by train"
             )
-        check_weights(self.folder)
+        check_shipped(self.folder)
         clip = clip or self.folder / "clip"
         if not (clip / "config.json").is_file():
             raise UserError(f"there is no CLIP in {clip}; give one with --clip, such as the UNet's folder's")

@@ -1,0 +1,135 @@
+"""The verb ``edit``: changes inverted pictures with words; the files lie beside the inversion."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from nulltext.cli.jobs import Job, find_jobs, on_the_command_line
+from nulltext.cli.options import combine, pick
+from nulltext.cli.parser import read_options
+from nulltext.cli.words import Listed, gather
+from nulltext.editing import Edit, edit
+from nulltext.editing.output import write_edits
+from nulltext.errors import UserError
+from nulltext.inversion.file import Inversion
+from nulltext.models.base import DiffusionModel
+from nulltext.models.loading import LoadingOptions, check_model, load_model
+from nulltext.pixels import from_image
+
+DESCRIPTION = "Changes an inverted picture with words; nothing is optimised again."
+REPEATED = (
+    Listed("--prompt", "'a photo of a horse'", greedy=False),
+    Listed("--attention", "horse", greedy=False),
+)
+
+NO_OPTIONS = ("pretrained", "gradient_checkpointing")  # --model names the model; edits have no gradients
+
+
+@dataclass(frozen=True)
+class EditRun:
+    """What is edited, with what, and what is written; the edit's own options are the fields of ``Edit``.
+
+    Args:
+        inversion: A run's folder (lightning_logs/version_0), a picture's folder in it, or an inversion.safetensors.
+        prompt: What the picture is to show; may be given many times.
+        edits: A YAML of edits: a list of {prompt, kind, ...}, or {picture, edits: [...]}, or a list of these.
+        method: How the source is reproduced: null_text, ddim, negative_prompt, direct, or an import path.
+        attention: A word whose attention is drawn over the picture; may be given many times.
+        model: The model, where it is not any more where the inversion says.
+        precision: 32-true, bf16-mixed or 16-mixed.
+        device: cpu, cuda, cuda:1, mps; auto takes the first GPU there is.
+        batch_size: Edits computed at a time.
+        tensorboard: Also shows the edits in TensorBoard.
+    """
+
+    inversion: Path | None = None
+    prompt: list[str] | None = None
+    edits: Path | None = None
+    method: str = "null_text"
+    attention: list[str] | None = None
+    model: str | None = None
+    precision: str | int = "32-true"
+    device: str = "auto"
+    batch_size: int = 8
+    tensorboard: bool = False
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the ``edit`` verb; returns 0.
+
+    Raises:
+        UserError: Options that make no sense, or an edit that cannot be made.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"nulltext: note: {message}")
+        kind = combine(
+            "Edit", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=on_the_command_line
+        )
+        options: Any = read_options(kind, gather(words, *REPEATED), "main.py edit", DESCRIPTION)
+        names = [field.name for field in dataclasses.fields(Edit) if field.name != "prompt"]
+        edits = {name: getattr(options, name) for name in names}
+        jobs = find_jobs(options.inversion, options.prompt or [], options.edits, edits)
+        run_jobs(jobs, options)
+    return 0
+
+
+def run_jobs(jobs: Sequence[Job], options: Any) -> None:
+    """Edits and writes; prints each file with what it shows."""
+    inversions = [Inversion.load(job.path) for job in jobs]
+    model = load_for(inversions, options)
+    for job, inversion in zip(jobs, inversions, strict=True):
+        original = read_original(job.path.parent / "original.png", inversion.size)
+        edited = edit(
+            model,
+            inversion,
+            job.edits,
+            method=options.method,
+            original=original,
+            attention=options.attention or (),
+            batch_size=options.batch_size,
+        )
+        for path, text in write_edits(
+            job, inversion, edited, original, {"method": options.method}, tensorboard=options.tensorboard
+        ):
+            print(f"{path}  {text}")
+
+
+def load_for(inversions: Sequence[Inversion], options: Any) -> DiffusionModel:
+    """The model that inversions were made with, from the same weight files.
+
+    Raises:
+        UserError: They were made with several.
+    """
+    sources = {(options.model or i.model, i.variant, i.revision, i.family) for i in inversions}
+    if len(sources) > 1:
+        names = " and ".join(sorted({str(name) for name, *_ in sources}))
+        raise UserError(f"these inversions were made with {names}; edit them one by one")
+    ((name, *made_with),) = sources
+    loading = pick(LoadingOptions, options)
+    given = (loading.variant, loading.revision, loading.family)
+    variant, revision, family = (ours or theirs for ours, theirs in zip(given, made_with, strict=True))
+    loading = replace(loading, variant=variant, revision=revision, family=family)
+    try:
+        check_model(name, loading.variant, loading.revision, loading.family)
+    except UserError as error:
+        if options.model:
+            raise
+        raise UserError(f"{error}; if the model is elsewhere now, give --model FOLDER") from None
+    return load_model(name, loading, options.device, precision=options.precision)
+
+
+def read_original(path: Path, size: tuple[int, int]) -> Tensor | None:
+    """The picture that was inverted (3, H, W) in [-1, 1], where it lies beside its inversion in that size."""
+    try:
+        with Image.open(path) as image:
+            return from_image(image) if (image.height, image.width) == size else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,288 @@
+"""The verb ``fit``: Lightning's command line, restrained."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from nulltext.cli.options import combine, pick
+from nulltext.cli.parser import OneLineParser
+from nulltext.cli.words import Listed, find_value, gather
+from nulltext.errors import UserError
+from nulltext.files import write_text
+from nulltext.inversion import find_method
+from nulltext.models.device import find_device, find_precision
+from nulltext.models.loading import LoadingOptions, check_model
+from nulltext.runs.checkpoints import choose_checkpoint, read_checkpoint
+from nulltext.runs.folder import LAST, RunFolder, find_checkpoint, run_folder, run_of
+from nulltext.runs.results import closing
+from nulltext.training.callbacks import Artifacts, Checkpointer
+from nulltext.training.curves import Curves
+from nulltext.training.datamodule import PictureData
+from nulltext.training.module import NullTextInversion
+from nulltext.training.progress import Progress
+from nulltext.training.strategy import choose_strategy, ranks_failed
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "devices": 1,  # more than one is a choice
+    "max_epochs": 1,  # the data sets it to the number of groups
+    "enable_model_summary": False,  # the parameters are T null embeddings
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+}
+NOISE = (
+    "The '.*dataloader' does not have many workers",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # TimestepLoader starts at the cursor
+    ".*Checkpoint directory .* exists and is not empty",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    ".*a precision-level autocast",
+)
+DESCRIPTION = "Inverts a picture, or many: learns the null embeddings that make the model reproduce it."
+HELP = {
+    "device": "cpu, cuda, cuda:1, mps or auto; sets the Trainer's accelerator and devices.",
+    "precision": "32-true, bf16-mixed or 16-mixed; sets the Trainer's.",
+    "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
+    "print_config": "Prints all settings as YAML, and ends.",
+    "seed_everything": "Seed of all random numbers; the methods of the program draw none.",
+    "ckpt_path": "Resumes a stopped run: its checkpoint, its folder, or last.",
+}
+IMAGES = Listed("--data.image", "sheep.jpg")
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """How pictures are inverted.
+
+    Args:
+        method: null_text, ddim, negative_prompt, direct, or the import path of a class: my_module.MyMethod.
+        init: An inversion.safetensors of the same picture to start from: more inner steps, another guidance scale.
+    """
+
+    method: str = "null_text"
+    init: Path | None = None
+
+
+def main(words: list[str]) -> int:
+    """Inverts the pictures that the words name; configs are paths already.
+
+    Returns:
+        0; 1 where some of several pictures could not be used or inverted, or one of several processes died; 130 or
+        143 where the run was stopped.
+    """
+    _quieten()
+    cli = FitCLI(words)
+    for place, reason in cli.datamodule.broken:
+        print(f"nulltext: skipped {reason if place in reason else f'{place}: {reason}'}")
+    return cli.code or int(bool(cli.datamodule.broken) or ranks_failed(cli.trainer))
+
+
+def _quieten() -> None:
+    """Lightning's tips and hardware lines: nothing a person who inverts a picture can use."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    threading.excepthook = _show_thread_error
+
+
+def _show_thread_error(arguments: Any) -> None:
+    """TensorBoard's writing thread hands its error over to the main thread, which prints it in one line."""
+    if not issubclass(arguments.exc_type, OSError):
+        threading.__excepthook__(arguments)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """A warning in one line, without the line of code that gave it."""
+    if issubclass(category, UserWarning):
+        print(f"nulltext: note: {' '.join(str(message).split())}", flush=True)
+
+
+class FitParser(OneLineParser, LightningArgumentParser):
+    """Lightning's parser with one-line errors and our help."""
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with one verb, one-line errors, and nothing that a checkpoint can overrule."""
+
+    datamodule: PictureData
+    model: NullTextInversion
+    trainer: Trainer
+    callbacks: list[Callback]
+
+    def __init__(self, words: list[str]) -> None:
+        self.code = 0
+        # the method decides which options there are
+        self.method = find_method(str(find_value(words, "model.method") or MethodChoice.method))
+        super().__init__(
+            NullTextInversion,
+            PictureData,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=FitParser,
+            parser_kwargs={"prog": "main.py", "fit": {"description": DESCRIPTION}},
+            args=["fit", *gather(words, IMAGES)],
+            auto_configure_optimizers=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Only ``fit``; checkpoints are always read with ``weights_only``, so that is no option."""
+        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}}
+
+    def add_core_arguments_to_parser(self, parser: Any) -> None:
+        """Data before model before trainer: the help is read from the top."""
+        parser.add_lightning_class_args(PictureData, "data")
+        parser.add_class_arguments(combine("Model", LoadingOptions, MethodChoice, self.method), "model")
+        parser.add_lightning_class_args(Curves, "curves")
+        parser.add_argument("--device", type=str | None, help=HELP["device"])
+        parser.add_argument("--precision", type=str | int | None, help=HELP["precision"])
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
+        """The parser, with a line of ours where Lightning's help is a page."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            action.help = HELP.get(action.dest, action.help)
+        return parser
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Reads the words; Lightning's warning about ``sys.argv`` is of no use to a person."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: else the checkpoint's hyper-parameters would silently beat the command line."""
+
+    def before_instantiate_classes(self) -> None:
+        """Checks what can be checked without a model: precision, device, strategy, checkpoint."""
+        fit = self.config.fit
+        _place(fit)
+        trainer = fit.trainer
+        trainer.strategy = choose_strategy(trainer.strategy, trainer.devices, trainer.num_nodes)
+        if fit.ckpt_path is not None:
+            path = find_checkpoint(str(fit.ckpt_path), Path(fit.trainer.default_root_dir or "."))
+            read_checkpoint(path)
+            fit.ckpt_path = str(path)
+
+    def instantiate_classes(self) -> None:
+        """Makes the data, the module and the trainer of their options."""
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except (ImportError, ValueError) as error:  # of a logger's or a callback's class
+            missing = re.search(r"(?:Requirement|No module named) '([\w-]+)", str(error))
+            if missing is None:
+                raise
+            raise UserError(
+                f"a class of --trainer needs a package that is missing: pip install {missing[1]}, or leave it out"
+            ) from error
+        fit = self.config_init.fit
+        self.datamodule = fit.data
+        self.model = NullTextInversion(
+            pick(self.method, fit.model), pick(LoadingOptions, fit.model), fit.model.init
+        )
+        self.trainer = self.instantiate_trainer()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with our callbacks; a run that is resumed goes on in its own folder."""
+        fit = self.config_init.fit
+        if fit.trainer.logger in (None, True):
+            run = run_of(Path(fit.ckpt_path)) if fit.ckpt_path else None
+            kwargs["logger"] = RunFolder(Path(fit.trainer.default_root_dir or "."), run)
+        bar = fit.trainer.enable_progress_bar is not False
+        saves = fit.trainer.enable_checkpointing is not False
+        # the bar first, so that it is closed when the last line is printed
+        self.callbacks = [*[Progress()][:bar], Artifacts(), *[Checkpointer()][:saves]]
+        kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *self.callbacks]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"the trainer cannot be made: {error}") from error
+
+    def fit(self, **kwargs: Any) -> None:
+        """Runs, and prints how to go on where it was stopped; a model that is not there leaves no run folder."""
+        checkpoint = kwargs["ckpt_path"] = self._own_checkpoint(kwargs.get("ckpt_path"))
+        loading = self.model.loading
+        check_model(loading.pretrained, loading.variant, loading.revision, loading.family)
+        try:
+            self.trainer.fit(**kwargs, weights_only=True)
+        except SIGTERMException:
+            self.code = 143
+        except SystemExit:
+            if self.trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            self.code = 130
+        except (UserError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if checkpoint is None or self.model.record is not None:
+                raise
+            raise UserError(
+                f"{checkpoint} cannot be resumed ({type(error).__name__}: {str(error)[:200]}); "
+                "leave --ckpt_path out to start again"
+            ) from error
+        self._report()
+
+    def _report(self) -> None:
+        """What the callbacks do not know: what was there before, what other processes did, how to go on."""
+        folder, alone = run_folder(self.trainer), self.trainer.world_size == 1
+        made = sum(callback.done for callback in self.callbacks if isinstance(callback, Artifacts))
+        if self.datamodule.finished:
+            print(f"nulltext: {len(self.datamodule.finished)} of these pictures were finished before")
+        if not alone and self.trainer.is_global_zero:
+            print(closing(folder))
+        trial, done = bool(self.config.fit.trainer.fast_dev_run), int(self.model.cursor)
+        halfway = 0 < done < self.model.method.steps and not trial  # max_time, limit_train_batches
+        if (self.code or halfway) and (folder / LAST).is_file():
+            again = os.path.relpath(folder / LAST)
+            print(f"nulltext: stopped; go on with the same command and --ckpt_path {again}")
+        elif alone and not (self.code or halfway or trial or made or self.datamodule.broken):
+            print(f"nulltext: {folder} is finished; nothing was left to do")
+
+    def _own_checkpoint(self, path: str | None) -> Path | None:
+        """The checkpoint of this process; finds the pictures first, before another process or the model is there."""
+        self.datamodule.trainer = self.trainer
+        self.datamodule.setup("fit")
+        if path is None or self.trainer.world_size == 1:
+            return None if path is None else Path(path)
+        mine = [(source.name, source.sha256) for source in self.datamodule.sources]
+        return choose_checkpoint(Path(path), self.trainer.global_rank, mine)
+
+
+def _place(fit: Any) -> None:
+    """Where and in which precision: ``--device`` and ``--precision`` are short for the Trainer's options."""
+    fit.trainer.precision = find_precision(fit.trainer.precision if fit.precision is None else fit.precision)
+    if fit.device is not None:
+        device = find_device(fit.device)
+        fit.trainer.accelerator = device.type
+        fit.trainer.devices = fit.trainer.devices if device.index is None else [device.index]
+    fit.device = fit.precision = None  # config.yaml has them once
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml whole, into a folder that this run alone has, once the model is loaded."""
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Nothing yet: a model that fails to load leaves no folder."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Claims the run folder and writes the settings there."""
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        folder = trainer.logger.claim() if isinstance(trainer.logger, RunFolder) else run_folder(trainer)
+        write_text(folder / "config.yaml", self.parser.dump(self.config, skip_unset=False))
+        self.already_saved = True

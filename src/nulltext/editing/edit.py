@@ -1,0 +1,184 @@
+"""Edits of an inverted picture: target prompts under the learned null embeddings, with Prompt-to-Prompt.
+
+The source's trajectory from noise to picture is computed once. Each edit is another row of a batch, sampled from the
+same noise, or from one that has its coarse part. Outside its mask it is put back on the source's trajectory after each
+step. Nothing is optimised again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nulltext.diffusion import Denoise, Prediction, guide, sample
+from nulltext.editing.compositing import keep_pixels
+from nulltext.editing.kinds.controls import AttentionControl, controlled
+from nulltext.editing.options import Edit
+from nulltext.editing.plans import Plan, choose, prepare
+from nulltext.editing.regions import Source
+from nulltext.editing.tokens import find_word, has_word
+from nulltext.editing.visibility import until_visible
+from nulltext.errors import UserError
+from nulltext.inversion import find_method
+from nulltext.inversion.base import InversionMethod, Replay
+from nulltext.inversion.file import Inversion
+from nulltext.models.base import DiffusionModel
+from nulltext.models.conditioning import Conditioning
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What became of an edit."""
+
+    edit: Edit  # with everything that was left open as it was taken
+    picture: Tensor  # (3, H, W) in [-1, 1]
+    latents: Tensor  # (C, h, w), what the picture was decoded from
+    mask: Tensor | None  # (h, w) over the latents, at the last step; None where the edit acted everywhere
+    attention: dict[str, Tensor]  # of each wanted word: where it was looked at, (h', w'), mean over the steps
+
+
+@dataclass(frozen=True)
+class Edited:
+    """The edits of a picture, beside what they started from."""
+
+    reconstruction: Tensor  # (3, H, W) in [-1, 1]
+    results: list[EditResult]
+
+
+@torch.no_grad()
+def edit(
+    model: DiffusionModel,
+    inversion: Inversion,
+    edits: str | Edit | Sequence[str | Edit],
+    *,
+    method: str | InversionMethod | Replay | None = None,
+    original: Tensor | None = None,
+    attention: Sequence[str] = (),
+    batch_size: int = 8,
+) -> Edited:
+    """Edits an inverted picture with words.
+
+    Args:
+        model: The model that the inversion was made with.
+        inversion: The inverted picture.
+        edits: A target prompt, an ``Edit``, or several.
+        method: How the source is reproduced: a method's name or import path, such as ``null_text``, ``ddim``,
+            ``negative_prompt`` or ``direct``; the replay, where it is known already; by default the inversion's own.
+        original: The picture (3, H, W) in [-1, 1]: its pixels stay outside the masks, and ``direct`` computes its
+            pivot from it. By default the reconstruction takes its place.
+        attention: Words whose attention maps are wanted.
+        batch_size: Edits that are computed at a time.
+
+    Raises:
+        UserError: Another model, words that are not there, prompts that do not suit the kind, an empty mask.
+    """
+    inversion.check(model)
+    several = [edits] if isinstance(edits, str | Edit) else edits
+    wanted = [e if isinstance(e, Edit) else Edit(e) for e in several]
+    if not wanted:
+        raise UserError("there is no edit to make; give --prompt 'a photo of ...'")
+    choices = choose(model, inversion, wanted, attention)
+    replay = method if isinstance(method, Replay) else _replay(model, inversion, method, original)
+    cond = model.embed(inversion.prompt, inversion.size)
+    source = Source(model, inversion, inversion.schedule(model), cond, replay)
+    plans = prepare(source, choices, batch_size)
+    reconstruction = model.decode(source.trajectory[-1])[0]
+    unedited = reconstruction.cpu()
+
+    def make(plans: Sequence[Plan]) -> list[EditResult]:
+        batches = [plans[k : k + batch_size] for k in range(0, len(plans), batch_size)]
+        return [result for some in batches for result in _run(source, some, attention)]
+
+    results = until_visible(make, plans, unedited)
+    picture = unedited if original is None else original.cpu()
+    results = [_keep_pixels(plan, r, picture, unedited) for plan, r in zip(plans, results, strict=True)]
+    return Edited(reconstruction, results)
+
+
+def _replay(
+    model: DiffusionModel, inversion: Inversion, method: str | InversionMethod | None, original: Tensor | None
+) -> Replay:
+    """The source under a method; one that lacks its pivot computes it from the original, or its reconstruction."""
+    named = method if isinstance(method, InversionMethod) else find_method(method or inversion.method)()
+    z_0 = None
+    if named.stores_pivot and inversion.pivot is None:
+        if original is None:
+            z_0 = find_method(inversion.method)().replay(model, inversion).trajectory[-1]
+        else:
+            z_0 = model.encode(original[None])
+    return named.replay(model, inversion, z_0)
+
+
+def _run(source: Source, plans: Sequence[Plan], attention: Sequence[str]) -> list[EditResult]:
+    """Samples a batch of edits, and reads what was recorded of it."""
+    model, record = source.model, bool(attention) or any(plan.following for plan in plans)
+    rows = [plan.choice.control for plan in plans]
+    wanted = record or not all(row.empty for row in rows)
+    control = AttentionControl(rows, source.size, record) if wanted else None
+    z = torch.cat([plan.start for plan in plans])
+    with controlled(model, control):
+        denoise, after = _edited(source, plans, control), _held_outside_masks(source, plans, control)
+        for latents in sample(denoise, source.schedule, z, after):
+            z = latents
+    pictures = model.decode(z)
+    results = []
+    for k, plan in enumerate(plans):
+        maps = {word: _map(plan, control, k + 1, word) for word in attention} if control is not None else {}
+        mask = plan.mask(control, k + 1)
+        mask = None if mask is None else mask.cpu()
+        results.append(EditResult(plan.edit, pictures[k].cpu(), z[k].cpu(), mask, maps))
+    return results
+
+
+def _edited(source: Source, plans: Sequence[Plan], control: AttentionControl | None) -> Denoise:
+    """The guided denoiser of N edits, which see through the source's attention where there is a control."""
+    n, device = len(plans), source.model.device
+    w = torch.tensor([plan.edit.guidance_scale for plan in plans], device=device).view(-1, 1, 1, 1)
+    targets = Conditioning.cat([plan.text for plan in plans])
+    empty = source.model.embed("", source.inversion.size)
+
+    def denoise(z: Tensor, i: int) -> Prediction:
+        learned = source.replay.null_texts[i]
+        nulls = Conditioning.cat([empty if plan.edit.null == "empty" else learned for plan in plans])
+        batch, text = [z, z], [nulls, targets]
+        if control is not None:  # the source row, whose attention the edits see through
+            control.start_step(i)
+            batch, text = [z, source.trajectory[i], z], [nulls, source.cond, targets]
+        prediction = source.model.predict(torch.cat(batch), source.schedule, i, Conditioning.cat(text))
+        return guide(prediction[:n], prediction[-n:], w)
+
+    return denoise
+
+
+def _held_outside_masks(
+    source: Source, plans: Sequence[Plan], control: AttentionControl | None
+) -> Callable[[Tensor, int], Tensor]:
+    """After each step: each edit inside its mask, the source's trajectory outside."""
+
+    def after(z: Tensor, i: int) -> Tensor:
+        done, held = (i + 1) / source.schedule.steps, []
+        for k, plan in enumerate(plans):
+            mask = plan.mask(control, k + 1) if done > plan.edit.start else None
+            own = z[k : k + 1]
+            held.append(own if mask is None else torch.lerp(source.trajectory[i + 1], own, mask))
+        return torch.cat(held)
+
+    return after
+
+
+def _map(plan: Plan, control: AttentionControl, row: int, word: str) -> Tensor:
+    """Where a word was looked at (h', w'): by the edit where its prompt has it, else by the source."""
+    choice = plan.choice
+    of_edit = has_word(choice.target, word)
+    tokens = find_word(choice.target if of_edit else choice.source, word)
+    return control.maps(row if of_edit else 0, tokens).cpu()
+
+
+def _keep_pixels(plan: Plan, result: EditResult, picture: Tensor, unedited: Tensor) -> EditResult:
+    if plan.choice.same or result.mask is None or not plan.edit.keep_pixels:
+        return result
+    return dataclasses.replace(result, picture=keep_pixels(picture, result.picture, unedited, result.mask))

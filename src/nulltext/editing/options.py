@@ -1,0 +1,167 @@
+"""What an edit may be told: the prompt, its attention control, where it may act, how strongly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from torch import Tensor
+
+from nulltext.editing.kinds import WINDOW, Kind, Window, find_kind
+from nulltext.editing.kinds.base import check_window
+from nulltext.editing.tokens import normal
+from nulltext.errors import UserError
+
+Null: TypeAlias = Literal["auto", "learned", "empty"]
+
+AUTO = "auto"
+"""As kind: what suits the prompts. As local_blend: where the prompts differ to the model."""
+
+IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+"""What in local_blend names a region of one's own instead of a word."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit of a picture. Its fields are the options of ``edit`` on the command line and in YAML.
+
+    Attributes:
+        prompt: What the picture is to show.
+        kind: plain (no attention control), replace (words swapped one for one), refine (words that both prompts have
+            keep their attention, new ones act), reweight (words louder or softer, with equalizer), auto (replace where
+            the prompts have equally many words and differ, refine otherwise, plain where no window is open), or the
+            import path of a nulltext.editing.kinds.Kind.
+        cross_replace: Share of the steps, 0 to 1, that take the source's cross-attention, or from and to; for single
+            words as default:0.8,hat:0.4. By default 0.4; for kind auto under a mask what suits the model.
+        self_replace: The same for self-attention, which holds the layout.
+        equalizer: Words of the prompt and the factors of their attention, such as hat:2.0,snow:-1.
+        local_blend: Where the edit may act: auto (where the prompts differ to the model), words of either prompt with
+            commas between (where they are looked at), auto among them, none for everywhere, or the import path of a
+            nulltext.editing.regions.Region.
+        mask: A picture, white where the edit may act, or a tensor (H, W) in [0, 1]. With local_blend at its default it
+            is the whole mask, otherwise it bounds the other.
+        threshold: How different, or how much looked at, a place must be to be edited, 0 to 1 of the most. By default
+            one that suits the picture for auto, 0.3 for words.
+        max_pool: Side of the neighbourhood by which a mask grows, in latent pixels, odd; 1 not at all.
+        start: Share of the steps after which the picture is held outside the mask.
+        keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
+            nothing visible; those of its reconstruction where the picture is not at hand.
+        guidance_scale: Weight w of the prompt. By default under a mask what suits the model, 3 where it does not say,
+            or, where that changes nothing visible, 3 or 7.5; without a mask the inversion's own.
+        null: The null text of the edit: learned, empty, or auto (empty under a mask, learned without).
+        detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, one evaluation each;
+            0 starts from the source's own noise. By default what suits the model, 0 where it does not say.
+        seed: Draws other noise inside the mask: another hat on the same head.
+        name: Names the files; made from the prompt by default.
+        compat: Copy the reference code where its errors change the result.
+    """
+
+    prompt: str
+    kind: str = AUTO
+    cross_replace: Window | Mapping[str, Window] | None = None
+    self_replace: Window | None = None
+    equalizer: Mapping[str, float] = field(default_factory=dict)
+    local_blend: str | Sequence[str] | None = AUTO
+    mask: Path | Tensor | None = None
+    threshold: float | None = None
+    max_pool: int = 3
+    start: float = 0.0
+    keep_pixels: bool = True
+    guidance_scale: float | None = None
+    null: Null = "auto"
+    detail_steps: int | None = None
+    seed: int | None = None
+    name: str | None = None
+    compat: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no sense, each with what to type instead."""
+        object.__setattr__(self, "prompt", normal(self.prompt))
+        if self.null not in get_args(Null):
+            raise UserError(f"null {self.null!r} is not one of {', '.join(get_args(Null))}")
+        self.control_kind()
+        check_window("start", self.start)
+        if self.threshold is not None:
+            check_window("threshold", self.threshold)
+        if self.max_pool < 1 or self.max_pool % 2 == 0:
+            raise UserError(
+                f"max_pool must be odd and at least 1, not {self.max_pool}; 3 grows by one latent pixel"
+            )
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale < math.inf:
+            raise UserError(
+                f"guidance_scale must be 0 or more, not {self.guidance_scale}; 1.5 to 7.5 are usual"
+            )
+        if self.detail_steps is not None and self.detail_steps not in range(1001):
+            raise UserError(
+                f"detail_steps must be a whole number between 0 and 1000, not {self.detail_steps}; "
+                "0 starts from the source's noise"
+            )
+        if isinstance(self.mask, Path) and not self.mask.exists():
+            raise UserError(
+                f"cannot read the mask {self.mask}: no such file; give a picture, white where to edit"
+            )
+        if self.seed is not None and not self.masked:
+            raise UserError("seed draws other noise inside a mask; give local_blend or mask as well")
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any]) -> Edit:
+        """An edit as YAML says it.
+
+        Raises:
+            UserError: An option that there is not, or no prompt.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for option in options:
+            if option not in known:
+                raise UserError(f"an edit has no option {option!r}; it has: {', '.join(known)}")
+        if not isinstance(options.get("prompt"), str):
+            raise UserError(
+                f"an edit needs a prompt, such as prompt: a photo of a horse; this one has {dict(options)}"
+            )
+        given = {k: _window(v) if k in ("cross_replace", "self_replace") else v for k, v in options.items()}
+        if isinstance(given.get("mask"), str):
+            given["mask"] = Path(given["mask"])
+        return cls(**given)
+
+    def control_kind(self) -> Kind:
+        """The kind with this edit's settings.
+
+        Raises:
+            UserError: There is no such kind, or its settings make no sense.
+        """
+        return find_kind(self.kind)(
+            cross_replace=WINDOW if self.cross_replace is None else self.cross_replace,
+            self_replace=WINDOW if self.self_replace is None else self.self_replace,
+            equalizer=self.equalizer,
+            compat=self.compat,
+        )
+
+    @property
+    def masked(self) -> bool:
+        """Whether it acts in a part of the picture only."""
+        return bool(self.blends) or self.mask is not None
+
+    @property
+    def blends(self) -> list[str]:
+        """What finds the mask: auto, words, import paths; nothing where a given mask is the whole mask."""
+        if self.local_blend is None or (self.local_blend == AUTO and self.mask is not None):
+            return []
+        given = self.local_blend.split(",") if isinstance(self.local_blend, str) else list(self.local_blend)
+        return [word.strip() for word in given if word.strip()]
+
+    @property
+    def blend_words(self) -> list[str]:
+        """The words among them."""
+        return [word for word in self.blends if word != AUTO and not IMPORT_PATH.fullmatch(word)]
+
+
+def _window(given: Any) -> Any:
+    """A window as YAML says it, [from, to] as a tuple, also of single words."""
+    if isinstance(given, Mapping):
+        return {word: _window(window) for word, window in given.items()}
+    return tuple(given) if isinstance(given, list) else given

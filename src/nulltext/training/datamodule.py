@@ -1,0 +1,226 @@
+"""Pictures on their way to the module: found, checked, grouped by size, given out by the timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from nulltext.data.colour import upright
+from nulltext.data.decode import MAX_PIXELS, decode
+from nulltext.data.find import find_pictures, unique_names
+from nulltext.data.frame import Frame, parse_crop, parse_size
+from nulltext.data.metadata import Row
+from nulltext.data.picture import Picture, read_picture
+from nulltext.data.prompts import Captioner, find_prompt
+from nulltext.errors import UserError
+from nulltext.runs.folder import run_folder
+from nulltext.training.groups import Source, fitting_batch, group_by_size, match, split_finished
+from nulltext.training.loader import TimestepLoader
+
+
+class PictureData(LightningDataModule):
+    """The pictures to invert, and what they show.
+
+    Args:
+        image: A picture, a folder, a glob such as ``'farm/*.jpg'``, several of them, or a metadata.jsonl
+            (.csv) with file_name and prompt in each row.
+        prompt: What the picture shows. Without it: its row in the metadata file, sheep.txt beside sheep.jpg,
+            or the description inside the picture.
+        crop: ``center``, ``none`` (the whole picture, its shape kept), or a box ``left,top,right,bottom`` in
+            pixels.
+        size: Side in pixels, ``height,width`` or ``WIDTHxHEIGHT``; the model's own by default.
+        captioner: A BLIP model, id or folder, that describes the pictures nothing else describes.
+        batch_size: Pictures optimised at once, if they have one size; by default 1, 2, 4 or 8, as the free memory
+            allows. Only 1 gives the same bits whatever pictures come along.
+        max_pixels: Largest width times height that is decoded.
+    """
+
+    def __init__(
+        self,
+        image: list[Path] | Path | None = None,
+        prompt: str | None = None,
+        crop: str = "center",
+        size: int | str | tuple[int, int] | None = None,
+        captioner: str | None = None,
+        batch_size: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        super().__init__()
+        self.image = [] if image is None else [image] if isinstance(image, str | Path) else list(image)
+        self.prompt = prompt
+        self.crop = crop
+        self.size = parse_size(size)
+        self.captioner = captioner
+        self.batch_size = batch_size
+        self.max_pixels = max_pixels
+        self.sources: list[Source] = []
+        self.groups: list[list[Source]] = []
+        self.broken: list[tuple[str, str]] = []
+        """Pictures that could not be used, and why; filled when more than one was given."""
+        self.finished: list[str] = []
+        """Names of the pictures that the run folder holds already."""
+        self.order: list[str] = []
+        """Names of all pictures of the run, of the other ranks too."""
+
+    def setup(self, stage: str) -> None:
+        """Finds and checks every picture, before any weights are read.
+
+        Raises:
+            UserError: A setting is wrong, there is no picture, or none of them can be used.
+        """
+        if self.trainer is not None:
+            self.trainer.fit_loop.max_epochs = -1  # else Lightning refuses a checkpoint of the second group
+        if self.sources:
+            return
+        self._check_settings()
+        rows, problems = find_pictures(self.image)
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        self.broken = problems[rank::ranks]
+        caption = Captioner(self.captioner) if self.captioner else None
+        names = unique_names([row.path for row in rows if row.path])
+        self.order = list(names.values())
+        for row in rows[rank::ranks]:
+            try:
+                self.sources.append(self._check(row, names, caption))
+            except UserError as error:
+                self.broken.append((str(row.path), str(error)))
+        if not self.sources and self.broken and ranks == 1:
+            self._nothing_left()
+        self._tell_prompts()
+
+    def _nothing_left(self) -> None:
+        place, reason = self.broken[0]
+        if len(self.broken) == 1:
+            raise UserError(reason if place in reason else f"{place}: {reason}")
+        raise UserError(f"none of {len(self.broken)} pictures can be used; the first: {reason}")
+
+    def _check_settings(self) -> None:
+        if not self.image:
+            raise UserError(
+                "which picture? give --data.image sheep.jpg (or a folder, a glob, a metadata.jsonl)"
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(
+                f"--data.batch_size {self.batch_size} is too small; use 1 or more, or leave it out"
+            )
+        if self.max_pixels < 1:
+            raise UserError(f"--data.max_pixels {self.max_pixels} admits no picture; use 100000000")
+        parse_crop(self.crop)
+        if self.size is not None:
+            Frame(self.crop, self.size, multiple=1)
+
+    def _check(self, row: Row, names: dict[Path, str], caption: Captioner | None) -> Source:
+        """Decodes the picture once to know that it can be, and forgets the pixels."""
+        assert row.path is not None
+        image, sha256 = decode(row.path, self.max_pixels)
+        found = find_prompt(row.path, image, self.prompt, row, caption)
+        picture = upright(image)
+        Frame(self.crop, self.size or 64, multiple=1).target(*picture.size)
+        if not found.text:
+            rank_zero_warn(f"{row.path}: the prompt is empty, so guidance has nothing to guide")
+        size = (picture.height, picture.width)
+        return Source(row.path, names[row.path], found.text, found.source, size, row, sha256)
+
+    def _tell_prompts(self) -> None:
+        """Prints where each prompt was found, unless the user typed it."""
+        for source in self.sources:
+            if source.prompt_source != "given":
+                print(f"nulltext: {source.name}: {source.prompt!r} (from {source.prompt_source})", flush=True)
+
+    def frame(self) -> Frame:
+        """The rule of cutting and resizing, with the model's own numbers where the user gave none.
+
+        Raises:
+            UserError: The size does not suit the model.
+        """
+        module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
+        return Frame(self.crop, self.size or module.model.default_size, module.model.size_multiple)
+
+    def train_dataloader(self) -> TimestepLoader:
+        """Plans the groups, one an epoch, and sets the number of epochs to theirs.
+
+        Called by Lightning when the model and the checkpoint are loaded. The first group of a resumed run is the
+        checkpoint's; its epoch is the checkpoint's too, so groups are counted from there.
+        """
+        trainer, module = self.trainer, self.trainer.lightning_module  # type: ignore[union-attr]
+        assert trainer is not None
+        first = trainer.current_epoch
+        self.groups = self._plan(module)
+        trainer.fit_loop.max_epochs = first + len(self.groups)
+        return TimestepLoader(
+            steps=module.method.steps,  # type: ignore[union-attr,arg-type]
+            where=lambda: (trainer.current_epoch - first, int(module.cursor)),  # type: ignore[arg-type]
+            read=self.pictures,
+            gave_up=lambda: bool(module.gave_up),
+        )
+
+    def _plan(self, module: Any) -> list[list[Source]]:
+        """The groups that are left to do, all of one size each; an unfinished one of a checkpoint first, whole."""
+        frame = self.frame()
+        fitting = [source for source in self.sources if self._fits(source, frame)]
+        folder = run_folder(module.trainer)
+        sources, done = split_finished(folder, fitting, frame, module.model, module.method)
+        at = [] if module.resumed is None else module.resumed["pictures"]
+        whole = int(module.cursor) == module.method.steps
+        current = [] if whole else [found for identity in at if (found := match(identity, sources))]
+        current = current if len(current) == len(at) else []
+        again = {source.path for source in current}
+        self.finished = [s.name for s in sources if s.name in done and s.path not in again]
+        batch = self.batch_size or fitting_batch(module.model, sources, frame, module.trainer.num_devices)
+        rest = [
+            [source for source in group if source.name not in done and source.path not in again]
+            for group in group_by_size(sources, frame, batch)
+        ]
+        rest = [group for group in rest if group]
+        return [current, *rest] if current or (at and whole) else rest
+
+    def _fits(self, source: Source, frame: Frame) -> bool:
+        """Whether the picture can be brought to the model's size; the reason is noted where it cannot."""
+        try:
+            frame.target(source.size[1], source.size[0])
+        except UserError as error:
+            if len(self.sources) == 1:
+                raise
+            self.broken.append((str(source.path), str(error)))
+            return False
+        return True
+
+    def pictures(self, group: int) -> tuple[Picture, ...]:
+        """The pictures of a group, with their pixels; those that broke since they were checked are left out."""
+        found: list[Picture] = []
+        for source in self.groups[group]:
+            try:
+                found.append(self._read(source))
+            except UserError as error:
+                if len(self.sources) == 1:
+                    raise
+                self.broken.append((str(source.path), str(error)))
+        if not found and self.trainer is not None:
+            self.trainer.lightning_module.cursor.zero_()  # type: ignore[operator]
+        return tuple(found)
+
+    def leave_out(self, pictures: Sequence[Picture], error: UserError) -> None:
+        """Counts the pictures of a group whose inversion failed as broken; the others are done all the same.
+
+        Raises:
+            UserError: There are no others.
+        """
+        if len(self.order) == 1:
+            raise error
+        hint = "; with --data.batch_size 1 the others of its group may be done" if len(pictures) > 1 else ""
+        self.broken += [(str(picture.path), f"{error}{hint}") for picture in pictures]
+
+    def _read(self, source: Source) -> Picture:
+        picture = read_picture(
+            source.path, self.frame(), prompt=source.prompt, row=source.row, max_pixels=self.max_pixels
+        )
+        for note in picture.notes:
+            rank_zero_warn(f"{source.name}: {note}")
+        if picture.sha256 != source.sha256:
+            raise UserError(f"{source.path} was changed while the run was under way; run again for it")
+        return replace(picture, name=source.name)

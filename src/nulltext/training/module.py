@@ -1,0 +1,248 @@
+"""NullTextInversion: the LightningModule whose parameters are the T null embeddings.
+
+One batch is one timestep, one epoch is one group of pictures, and ``training_step`` is one step of the inversion method
+under manual optimisation. The mathematics is in ``nulltext.inversion``; this file holds its state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+
+from nulltext.data.picture import Picture
+from nulltext.diffusion import sample
+from nulltext.errors import UserError
+from nulltext.inversion import InversionMethod, NullText, State, StepRecord, name_of
+from nulltext.inversion.base import OnInnerStep, guided_denoiser
+from nulltext.inversion.file import Inversion
+from nulltext.inversion.invert import describe, measured_psnr
+from nulltext.inversion.methods.learning import NonFiniteLoss
+from nulltext.models.base import DiffusionModel
+from nulltext.models.conditioning import Conditioning
+from nulltext.models.loading import LoadingOptions, load_model
+from nulltext.runs.history import Cost, seconds_since
+from nulltext.runs.results import Result
+from nulltext.training.resume import check_facts, checkpoint_facts, identities, refuse_others
+
+if TYPE_CHECKING:
+    from nulltext.training.loader import Timestep
+
+
+class NullTextInversion(LightningModule):
+    """Inverts groups of pictures, one timestep a batch.
+
+    Args:
+        method: The inversion method; null-text inversion by default.
+        loading: Which model is loaded, and how.
+        init: An inversion.safetensors of the same picture whose null embeddings are the start.
+    """
+
+    def __init__(
+        self,
+        method: InversionMethod | None = None,
+        loading: LoadingOptions | None = None,
+        init: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.method = method or NullText()
+        self.loading = loading or LoadingOptions()
+        self.init = Inversion.load(init) if init else None
+        self.save_hyperparameters(_plain(self.method, self.loading))
+        self.model: DiffusionModel
+        self.null = nn.ParameterList()
+        self.cursor: Tensor
+        self.z: Tensor
+        self.pivot: Tensor
+        self.detail_noise: Tensor
+        # steps done in this group: the truth about progress
+        self.register_buffer("cursor", torch.tensor(0))
+        self.register_buffer("z", torch.empty(0))  # (B, C, h, w), the guided trajectory at level ``cursor``
+        self.register_buffer("pivot", torch.empty(0))  # (T + 1, B, C, h, w)
+        self.register_buffer("detail_noise", torch.empty(0))  # (B, C, h, w), or empty
+        self.memory: dict[str, Tensor] = {}
+        self.cost = Cost()
+        self.pictures: tuple[Picture, ...] = ()
+        self.record: StepRecord | None = None
+        self.gave_up = False  # whether the step just tried was the last of its group, which is left out
+        self.on_inner_step: OnInnerStep | None = None
+        self.state: State | None = None
+        self.resumed: dict[str, Any] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Loads the model; never in ``__init__``, where every argument error would cost a model load."""
+        if hasattr(self, "model"):
+            return
+        device = self.trainer.strategy.root_device
+        self.model = load_model(
+            self.loading.pretrained, self.loading, device, precision=self.trainer.precision
+        )
+        if self.init is not None:
+            self._check_init(self.init)
+        if self.method.guidance_scale == 1:
+            rank_zero_warn(
+                "guidance_scale is 1: the null embeddings have no influence and stay as they start"
+            )
+        shape = (1, *self.model.embedding_shape)
+        self.null = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for _ in range(self.method.steps))
+
+    def _check_init(self, init: Inversion) -> None:
+        init.check(self.model)
+        if init.steps != self.method.steps:
+            raise UserError(
+                f"the inversion to start from has {init.steps} steps; give --model.steps {init.steps} as well"
+            )
+
+    def configure_optimizers(self) -> None:
+        """None for Lightning: each timestep has a fresh optimiser of its own, in the method."""
+
+    def training_step(self, batch: Timestep, batch_idx: int) -> None:
+        """One step of the method.
+
+        Raises:
+            NonFiniteLoss: It failed, and there is no other picture to go on with.
+        """
+        i, self.gave_up = batch.step, False
+        if i == 0:
+            self._begin(batch.pictures)
+        elif self.state is None:
+            self._resume(batch.pictures)
+        assert self.state is not None
+        started, forwards, backwards = time.perf_counter(), self.model.forwards, self.model.backwards
+        try:
+            self.record = self.method.step(self.model, self.state, i, self.on_inner_step)
+        except NonFiniteLoss as error:
+            self._give_up(error)
+            return
+        self.z = self.state.z
+        self.cursor.fill_(i + 1)
+        self.cost.seconds_optimisation += seconds_since(started)
+        self.cost.unet_forwards += self.model.forwards - forwards
+        self.cost.unet_backwards += self.model.backwards - backwards
+        self.cost.inner_steps += int(self.record.inner_steps.sum())
+        self.cost.skipped += self.record.skipped
+
+    def _give_up(self, error: NonFiniteLoss) -> None:
+        """Leaves the group out and makes ready for the next."""
+        self.trainer.datamodule.leave_out(self.pictures, error)  # type: ignore[attr-defined]
+        self.gave_up, self.state, self.memory = True, None, {}
+        self.cursor.zero_()
+
+    @torch.no_grad()
+    def _begin(self, pictures: tuple[Picture, ...]) -> None:
+        """A new group: its texts, its pivot, room for its embeddings."""
+        self.cost = Cost()
+        started, forwards = time.perf_counter(), self.model.forwards
+        cond = self._embed(pictures)
+        z_0 = self.model.encode(torch.stack([picture.pixels for picture in pictures]))
+        begun = self.method.begin(self.model, z_0, cond)
+        nulls = begun.null if self.init is None else list(self.init.null_embeddings.to(self.device))
+        for parameter, null in zip(self.null, nulls, strict=True):
+            parameter.data = null.expand_as(begun.null[0]).clone()
+        self.pivot, self.z = begun.pivot, begun.z
+        self.detail_noise = z_0.new_empty(0) if begun.detail_noise is None else begun.detail_noise
+        self.state = dataclasses.replace(begun, null=list(self.null), warm=self.init is None)
+        self.memory = self.state.memory
+        self.cost.seconds_pivot = seconds_since(started)
+        self.cost.unet_forwards = self.model.forwards - forwards
+
+    def _resume(self, pictures: tuple[Picture, ...]) -> None:
+        """The group of a checkpoint: everything but the texts is there."""
+        if self.resumed is not None:
+            refuse_others(self.resumed["pictures"], pictures)
+        cond = self._embed(pictures)
+        schedule = self.method.schedule(self.model, _size(pictures))
+        null_text = self.method.null_text(self.model, cond, _size(pictures))
+        detail = self.detail_noise if len(self.detail_noise) else None
+        self.state = State(
+            schedule,
+            cond,
+            null_text,
+            self.pivot,
+            self.z,
+            list(self.null),
+            detail,
+            self.memory,
+            self.init is None,
+        )
+
+    def _embed(self, pictures: tuple[Picture, ...]) -> Conditioning:
+        self.pictures = pictures
+        if self.init is not None and any(p.sha256 != self.init.source_sha256 for p in pictures):
+            raise UserError(f"--model.init is of another picture than {pictures[0].name}; leave it out")
+        return self.model.embed([picture.prompt for picture in pictures], _size(pictures))
+
+    @torch.no_grad()
+    def results(self) -> list[Result]:
+        """The finished group: inversions, and the pictures to compare. Costs 2 T forwards that are not counted."""
+        forwards, state = self.model.forwards, self.state
+        assert state is not None
+        empty = self.model.embed("", _size(self.pictures)).expand(len(self.pictures))
+        denoise = guided_denoiser(self.model, state.schedule, state.cond, [empty], self.method.guidance_scale)
+        *_, ddim = sample(denoise, state.schedule, self.pivot[0])
+        vae, ddim, ours = (self.model.decode(z).cpu() for z in (self.pivot[-1], ddim, self.z))
+        self.model.forwards = forwards
+        results = []
+        for b, picture in enumerate(self.pictures):
+            fidelity = measured_psnr(ours[b], picture)
+            inversion = describe(self.model, self.method, state, picture, b, fidelity)
+            latent_mse = float((self.z[b] - self.pivot[-1, b]).square().mean())
+            results.append(
+                Result(picture, inversion, self.method.title, vae[b], ddim[b], ours[b], latent_mse)
+            )
+        return results
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what decides whether a checkpoint may be resumed, and what its tensors do not hold."""
+        checkpoint["nulltext"] = {
+            **checkpoint_facts(self.model, self.method, self.loading.pretrained),
+            "pictures": identities(self.pictures),
+            "memory": self.memory,
+            "cost": dataclasses.asdict(self.cost),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model or other settings, and makes room for its tensors.
+
+        Raises:
+            UserError: The checkpoint is not of this inversion; the differences are named.
+        """
+        facts = check_facts(checkpoint, checkpoint_facts(self.model, self.method, self.loading.pretrained))
+        self.resumed, self.memory, self.cost = facts, dict(facts["memory"]), Cost(**facts["cost"])
+        saved = checkpoint["state_dict"]
+        for name in ("z", "pivot", "detail_noise"):
+            setattr(self, name, torch.empty_like(saved[name]))
+        for i, parameter in enumerate(self.null):
+            parameter.data = torch.empty_like(saved[f"null.{i}"])
+
+    @torch.no_grad()
+    def embedding_distances(self) -> tuple[Tensor, Tensor]:
+        """How far (B,) the null embedding of the last step is from the empty and from the source prompt (rms)."""
+        assert self.record is not None and self.state is not None
+        empty = self.method.learnable(self.model, self.model.embed("", _size(self.pictures)))
+        source = self.method.learnable(self.model, self.state.cond)
+        null = self.record.null
+        return (null - empty).square().mean((1, 2)).sqrt(), (null - source).square().mean((1, 2)).sqrt()
+
+    def loss_left(self) -> Tensor:
+        """How far (B,) the trajectory is from the pivot after the last step: the mean square over the latent."""
+        assert self.record is not None
+        return (self.record.z - self.pivot[self.record.step + 1]).square().mean(dim=(1, 2, 3))
+
+
+def _size(pictures: tuple[Picture, ...]) -> tuple[int, int]:
+    height, width = pictures[0].pixels.shape[-2:]
+    return height, width
+
+
+def _plain(method: InversionMethod, loading: LoadingOptions) -> dict[str, Any]:
+    """The hyper-parameters in plain types: checkpoints are read with ``weights_only``."""
+    fields = {**vars(loading), "method": name_of(method), **vars(method)}
+    return {k: v for k, v in fields.items() if v is None or isinstance(v, int | float | str)}
