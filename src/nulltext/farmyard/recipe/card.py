@@ -56,7 +56,7 @@ Seeds from 1,000,000 up are held out: no training sees them, and every figure be
 
 By `python -m nulltext.farmyard evaluate`, fp32; {sampler} with 50 steps:
 
-| | measured | asked | |
+| | measured | target | |
 |---|---|---|---|
 {figures}
 

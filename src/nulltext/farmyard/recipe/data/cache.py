@@ -1,4 +1,4 @@
-"""Scenes drawn once and kept as uint8 arrays, so that training never waits for a picture."""
+"""Scenes drawn once into uint8 arrays, so that training never waits for a picture."""
 
 import functools
 import os

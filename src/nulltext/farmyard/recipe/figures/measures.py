@@ -28,7 +28,7 @@ class Figure:
     value: float
     unit: str = ""
     bar: str = ""
-    """What is asked of it, such as ">= 29"; empty for nothing."""
+    """The target, such as ">= 29"; empty for none."""
 
     @property
     def met(self) -> bool:
@@ -41,7 +41,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bars:
-    """What is asked of a world's models."""
+    """Targets of a world's models."""
 
     size: str
     vae: tuple[str, str, str]
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def bars(self) -> Bars:
-        """What is asked."""
+        """Its targets."""
         return BARS[self.subject.world.size]
 
 
@@ -158,7 +158,7 @@ def generate(subject: Subject, prompts: Sequence[str], w: float, seed: int, batc
 
 
 def measure_generation(run: Run) -> list[Figure]:
-    """Whether the evaluator reads in generated pictures what was asked for; and two grids to look at."""
+    """Whether the evaluator reads in generated pictures what their prompts say; and two grids to look at."""
     subject, world = run.subject, run.subject.world
     scenes, _ = held_out(world, run.count(200), first=2000)
     reader = Reader(world, subject.judge.text_features)

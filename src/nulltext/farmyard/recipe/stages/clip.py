@@ -46,7 +46,7 @@ class Tower:
 
 
 def contrastive_loss(image: Tensor, text: Tensor, own: Tensor, scale: Tensor) -> Tensor:
-    """Cross-entropy both ways, where several pictures may share one text (Yang et al., arXiv 2204.03610, eq. 1).
+    """Cross-entropy both ways, where several pictures may have one text (Yang et al., arXiv 2204.03610, eq. 1).
 
     Args:
         image: (B, d) unit embeddings.
@@ -144,7 +144,7 @@ class FarmyardCLIP(L.LightningModule):
         return losses["full"] + losses["other"]
 
     def loss(self, image: Tensor, scenes: list[Scene], variant: int) -> Tensor:
-        """The contrastive loss against one phrasing; scenes that it says alike share a text."""
+        """The contrastive loss against one phrasing; scenes that it says alike have one text."""
         texts = [self.world.caption(scene, variant) for scene in scenes]
         unique = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         own = torch.tensor([unique[text] for text in texts], device=self.device)

@@ -97,9 +97,9 @@ class Denoiser(L.LightningModule, ABC):
         count = len(self.world.phrasings)
         variants = torch.randint(1, count, (len(scenes),), generator=generator).tolist()
         chosen = []
-        for share, variant, scene in zip(kind, variants, scenes, strict=True):
-            empty = share < self.captioning.empty
-            other = share < self.captioning.empty + self.captioning.other
+        for u, variant, scene in zip(kind, variants, scenes, strict=True):
+            empty = u < self.captioning.empty
+            other = u < self.captioning.empty + self.captioning.other
             chosen.append("" if empty else self.world.caption(scene, variant if other else 0))
         return chosen
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warm_flat_cosine(step: int, steps: int, warm_up: int, flat: float, floor: float = 0.02) -> float:
-    """Factor of the learning rate: linear warm-up, flat for a share of the training, cosine to a floor.
+    """Factor of the learning rate: linear warm-up, flat for a part of the training, cosine to a floor.
 
     Args:
         step: Optimiser steps taken.
@@ -65,7 +65,7 @@ def generator_of_step(seed: int, step: int, device: torch.device | str = "cpu") 
 
 
 class MovingAverage(nn.Module):
-    """Exponential moving average of a module's parameters, kept as buffers so that checkpoints hold it.
+    """Exponential moving average of a module's parameters, in buffers so that checkpoints hold it.
 
     Args:
         module: Whose parameters are averaged.
