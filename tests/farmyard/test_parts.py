@@ -20,7 +20,7 @@ from nulltext.farmyard.recipe.data.stage_data import StageData
 from nulltext.farmyard.recipe.data.textures import fractal, photo_like
 from nulltext.farmyard.recipe.data.tokenizer import MAX_TOKENS, captions_of, train_tokenizer
 from nulltext.farmyard.recipe.stages.clip import contrastive_loss
-from nulltext.farmyard.recipe.stages.flow import flow_times
+from nulltext.farmyard.recipe.stages.flow import RepeatedRow, Shape, flow_times, make_transformer
 from nulltext.farmyard.recipe.stages.group_norm import FastGroupNorm
 from nulltext.farmyard.recipe.stages.training import MovingAverage, warm_flat_cosine
 from nulltext.farmyard.recipe.stages.unet import min_snr_weight, stratified_timesteps
@@ -149,6 +149,25 @@ def test_half_of_the_flows_times_are_even_and_half_in_the_middle():
     assert float(normal.std()) == pytest.approx(1, abs=0.05)
     mixed = flow_times(4000, 0.5, torch.Generator().manual_seed(0))
     assert float(middle.std()) < float(mixed.std()) < float(even.std())
+
+
+@torch.no_grad()
+def test_one_row_that_counts_as_many_is_that_many_rows():
+    torch.manual_seed(0)
+    transformer = make_transformer(4, Shape(layers=3, heads=2, head_width=8), text_width=8)
+    z, pooled, text = torch.randn(2, 4, 16, 16), torch.randn(2, 16), torch.randn(2, 5, 16)
+
+    def velocity(rows):
+        states = torch.cat([text, torch.zeros(2, rows, 16)], dim=1)
+        times = torch.tensor([300.0, 700.0])
+        return transformer(z, encoder_hidden_states=states, pooled_projections=pooled, timestep=times).sample
+
+    many, none = velocity(256), velocity(0)
+    transformer.set_attn_processor(attention := RepeatedRow())
+    assert torch.allclose(velocity(0), none, atol=1e-5)
+    attention.times = 256
+    assert torch.allclose(velocity(1), many, atol=1e-5)
+    assert not torch.allclose(many, none, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 6, 5), (1, 8, 2, 2)])

@@ -56,7 +56,7 @@ Seeds from 1,000,000 up are held out: no training sees them, and every figure be
 
 By `python -m nulltext.farmyard evaluate`, fp32; {sampler} with 50 steps:
 
-| | measured | asked | |
+| | measured | target | |
 |---|---|---|---|
 {figures}
 
@@ -97,8 +97,8 @@ FLOW = {
     "scheduler": "The scheduler is Euler's, with times as they are (shift 1).",
     "load": "StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)",
     "beside": (
-        "One text tower\nserves as both of its CLIPs, and there is no T5; the rows of zeros that the pipeline puts in "
-        "its place may be any\nnumber, none among them (`max_sequence_length`)."
+        "One text tower\nserves as both of its CLIPs, and there is no T5; the pipeline puts rows of zeros in its "
+        "place, 256 or as many as\n`max_sequence_length` says. The model knows 256 and none."
     ),
     "last": (
         "the transformer, as a rectified flow on the VAE's latents and the frozen text tower, one caption in ten\n"

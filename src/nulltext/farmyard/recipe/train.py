@@ -47,7 +47,7 @@ def stage_classes(stage: str) -> tuple[type[LightningModule], type[LightningData
 
 
 class StageCLI(LightningCLI):
-    """LightningCLI for one stage: `work` fixes every folder, `model.steps` the length."""
+    """LightningCLI for one stage: `work` fixes every folder, `model.learning.steps` the length."""
 
     def __init__(self, stage: str, args: Sequence[str]) -> None:
         self.stage = stage
@@ -80,7 +80,7 @@ class StageCLI(LightningCLI):
         parser.link_arguments("work", "model.work")
         parser.link_arguments("size", "data.size")
         parser.link_arguments("size", "model.size")
-        parser.link_arguments("model.steps", "trainer.max_steps")
+        parser.link_arguments("model.learning.steps", "trainer.max_steps")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with curves in work/logs/STAGE and a checkpoint there at the end of each epoch."""

@@ -111,6 +111,11 @@ class Phrasing:
     left_out: frozenset[str] = frozenset()
     synonyms: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def says_all(self) -> bool:
+        """Whether it passes over nothing that is there."""
+        return {"style", "it", "hat", "place", "object"} <= set(self.order) and not self.left_out
+
     def __call__(self, scene: Scene) -> str:
         """Say a scene."""
         said = (self._it(scene) if part == "it" else self._word(scene, part) for part in self.order)

@@ -31,7 +31,7 @@ class World:
     make: Callable[[int], Scene]
 
     def random_scene(self, seed: int) -> Scene:
-        """Make up a scene, always the same for one seed; seeds in `HELD_OUT_SEEDS` are kept from training."""
+        """Make up a scene, always the same for one seed; seeds in `HELD_OUT_SEEDS` are for no training."""
         return self.make(seed)
 
     def caption(self, scene: Scene, variant: int | None = None) -> str:

@@ -1,5 +1,6 @@
-"""Scenes drawn once and kept as uint8 arrays, so that training never waits for a picture."""
+"""Scenes drawn once into uint8 arrays, so that training never waits for a picture."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from nulltext.farmyard.recipe.data.textures import photo_like
 from nulltext.farmyard.world.drawing import draw
-from nulltext.farmyard.world.scene import Scene
+from nulltext.farmyard.world.scene import HELD_OUT_SEEDS, Scene
 from nulltext.farmyard.world.worlds import world_of
 from nulltext.files import write_atomically
 
@@ -24,6 +25,12 @@ SAMPLE = 64
 def draw_scene(scene: Scene, size: int) -> NDArray[np.uint8]:
     """The picture of a scene, (size, size, 3) uint8."""
     return np.asarray(draw(scene, size))
+
+
+@functools.cache
+def held_out_pictures(number: int, size: int) -> NDArray[np.uint8]:
+    """The first held-out scenes of the world of a size, drawn once, (number, size, size, 3) uint8."""
+    return np.stack([draw_seed(seed, size) for seed in HELD_OUT_SEEDS[:number]])
 
 
 def draw_seed(seed: int, size: int) -> NDArray[np.uint8]:

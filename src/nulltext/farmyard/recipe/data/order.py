@@ -96,7 +96,7 @@ class Order(Sampler[list[int]]):
 
 
 class Mixed(Order):
-    """Batches of which a share are whole groups of rows that belong together.
+    """Batches of which a part are whole groups of rows that belong together.
 
     Args:
         groups: The rows of each group.

@@ -38,7 +38,7 @@ def evaluate(
     """
     run = Run(Subject(pretrained, clip), out, quick)
     figures: list[Figure] = []
-    print("| | measured | asked | |\n|---|---|---|---|")
+    print("| | measured | target | |\n|---|---|---|---|")
     for section in sections:
         for figure in MEASURES[section](run):
             figures.append(figure)
@@ -54,9 +54,9 @@ def evaluate(
 def line(figure: Figure) -> str:
     """A figure as a row of the table."""
     digits = 3 if not figure.unit else 2
-    asked = figure.bar.replace(">=", "at least").replace("<=", "at most")
+    target = figure.bar.replace(">=", "at least").replace("<=", "at most")
     verdict = "" if not figure.bar else "met" if figure.met else "**short**"
-    return f"| {figure.name} | {figure.value:.{digits}f} {figure.unit} | {asked} | {verdict} |"
+    return f"| {figure.name} | {figure.value:.{digits}f} {figure.unit} | {target} | {verdict} |"
 
 
 def _read(path: Path) -> dict[str, list[Any]]:

@@ -88,13 +88,11 @@ class Subject:
         return self.pipe.vae.decode(z / self.pipe.vae.config.scaling_factor).sample.clamp(-1, 1)
 
     def embed(self, prompts: Sequence[str]) -> Text:
-        """As the pipeline itself does; a flow with no rows in the place of the T5 that it lacks."""
+        """As the pipeline itself does."""
         texts = list(prompts)
         if not self.is_flow:
             return (self.pipe.encode_prompt(texts, "cpu", 1, False)[0],)
-        states, _, pooled, _ = self.pipe.encode_prompt(
-            texts, texts, texts, do_classifier_free_guidance=False, max_sequence_length=0
-        )
+        states, _, pooled, _ = self.pipe.encode_prompt(texts, texts, texts, do_classifier_free_guidance=False)
         return states, pooled
 
     def steps(self, number: int) -> list[Step]:

@@ -9,17 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nulltext.farmyard.recipe.data.cache import draw_seed
+from nulltext.farmyard.recipe.data.cache import held_out_pictures
 from nulltext.farmyard.recipe.data.pixels import to_pixels
 from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.data.tokenizer import MAX_TOKENS, captions_of, train_tokenizer
 from nulltext.farmyard.recipe.figures.reading import Reader
-from nulltext.farmyard.recipe.stages.training import adamw_and_schedule, generator_of_step
+from nulltext.farmyard.recipe.stages.training import Learning, generator_of_step
 from nulltext.farmyard.world.scene import HELD_OUT_SEEDS, Scene
 from nulltext.farmyard.world.worlds import world_of
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
+
+LEARNING = Learning(steps=1000, warm_up=50, flat=0.1, weight_decay=0.02)
+NOISE = 0.15
+"""Largest deviation of the noise added to pixels in training, so that fine grain is no clue."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Tower:
 
 
 def contrastive_loss(image: Tensor, text: Tensor, own: Tensor, scale: Tensor) -> Tensor:
-    """Cross-entropy both ways, where several pictures may share one text (Yang et al., arXiv 2204.03610, eq. 1).
+    """Cross-entropy both ways, where several pictures may have one text (Yang et al., arXiv 2204.03610, eq. 1).
 
     Args:
         image: (B, d) unit embeddings.
@@ -90,11 +94,7 @@ class FarmyardCLIP(L.LightningModule):
         text: Shape of the text tower; its width is the common space's, too.
         vision: Shape of the vision tower.
         patch: Side of the vision tower's patches in pixels.
-        lr: Learning rate at its highest.
-        steps: Optimiser steps of the whole training.
-        warm_up: Optimiser steps of linear warm-up.
-        flat: Share of the training before the learning rate falls.
-        noise: Largest deviation of the noise added to pixels, so that fine grain is no clue.
+        learning: How it learns.
         seed: Seed of phrasing and noise.
     """
 
@@ -105,16 +105,11 @@ class FarmyardCLIP(L.LightningModule):
         text: Tower = Tower(128, 3),
         vision: Tower = Tower(128, 4),
         patch: int = 8,
-        lr: float = 1e-3,
-        steps: int = 1000,
-        warm_up: int = 50,
-        flat: float = 0.1,
-        noise: float = 0.15,
+        learning: Learning = LEARNING,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.folder, self.noise, self.seed = work / "clip", noise, seed
-        self.lr, self.steps, self.warm_up, self.flat = lr, steps, warm_up, flat
+        self.folder, self.seed, self.learning = work / "clip", seed, learning
         self.world = world_of(size)
         self.tokenizer = train_tokenizer(captions_of(self.world), MAX_TOKENS[size])
         self.clip = make_clip(self.tokenizer, text, vision, size, patch)
@@ -135,9 +130,10 @@ class FarmyardCLIP(L.LightningModule):
     def training_step(self, batch: dict[str, Any]) -> Tensor:
         """Match pictures with their full captions and with another phrasing, the same for all."""
         generator = generator_of_step(self.seed, self.global_step)
+        on_device = generator_of_step(self.seed, self.global_step, self.device)
         pixels = to_pixels(batch["picture"])  # (B, 3, H, W)
-        strength = self.noise * torch.rand(len(pixels), 1, 1, 1, generator=generator)
-        pixels = pixels + strength.to(pixels) * torch.randn(pixels.shape, generator=generator).to(pixels)
+        strength = NOISE * torch.rand(len(pixels), 1, 1, 1, generator=on_device, device=self.device)
+        pixels += strength * torch.randn(pixels.shape, generator=on_device, device=self.device)
         image = self.embed_pictures(pixels)
         variant = int(torch.randint(1, len(self.world.phrasings), (), generator=generator))
         losses = {
@@ -148,7 +144,7 @@ class FarmyardCLIP(L.LightningModule):
         return losses["full"] + losses["other"]
 
     def loss(self, image: Tensor, scenes: list[Scene], variant: int) -> Tensor:
-        """The contrastive loss against one phrasing; scenes that it says alike share a text."""
+        """The contrastive loss against one phrasing; scenes that it says alike have one text."""
         texts = [self.world.caption(scene, variant) for scene in scenes]
         unique = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         own = torch.tensor([unique[text] for text in texts], device=self.device)
@@ -159,7 +155,7 @@ class FarmyardCLIP(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         """How much of what held-out scenes show it reads."""
         seeds = HELD_OUT_SEEDS[:256]
-        pixels = to_pixels(torch.stack([torch.tensor(draw_seed(seed, self.world.size)) for seed in seeds]))
+        pixels = to_pixels(held_out_pictures(len(seeds), self.world.size))
         image = self.embed_pictures(pixels.to(self.device))
         scenes = [self.world.random_scene(seed) for seed in seeds]
         shares = Reader(self.world, self.embed_texts).accuracy(image, scenes)
@@ -167,10 +163,10 @@ class FarmyardCLIP(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a little decay."""
-        return adamw_and_schedule(self.clip.parameters(), self.lr, self.steps, self.warm_up, self.flat, 0.02)
+        return self.learning.optimiser(self.clip.parameters())
 
     def on_fit_end(self) -> None:
         """Write the model and its tokenizer once it is trained to the end."""
-        if self.global_step >= self.steps:
+        if self.global_step >= self.learning.steps:
             self.clip.save_pretrained(self.folder)
             self.tokenizer.save_pretrained(self.folder)

@@ -1,8 +1,9 @@
 """What the UNet and the flow transformer share in training: captions, the moving average, previews."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -11,53 +12,59 @@ from torch import Tensor, nn
 from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.stages.frozen import TextTower, load_vae
 from nulltext.farmyard.recipe.stages.training import (
+    Learning,
     MovingAverage,
-    adamw_and_schedule,
     generator_of_step,
     show_grid,
 )
 from nulltext.farmyard.world.scene import Scene
 from nulltext.farmyard.world.worlds import world_of
 
+LEARNING = Learning(steps=3300, flat=0.4, weight_decay=0.01)
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """Which captions a network sees.
+
+    Attributes:
+        empty: Share of captions replaced by the empty one, for classifier-free guidance.
+        other: Share of captions in another phrasing than the full one.
+    """
+
+    empty: float = 0.1
+    other: float = 0.4
+
 
 class Denoiser(L.LightningModule, ABC):
     """Trains a network that predicts from noisy latents, conditioned on the CLIP's text tower.
 
     Args:
-        stage: Name of the stage: of its folder and its curves.
         work: Folder of the whole training; reads its `vae` and `clip`, writes the finished network to its `stage`.
         size: Side of the pictures.
-        lr: Learning rate at its highest.
-        steps: Optimiser steps of the whole training.
-        warm_up: Optimiser steps of linear warm-up.
-        flat: Share of the training before the learning rate falls.
+        learning: How it learns.
+        captioning: Which captions it sees.
         ema_decay: Decay of the moving average of the weights, which is what is exported.
-        empty_captions: Share of captions replaced by the empty one, for classifier-free guidance.
-        short_captions: Share of captions in another phrasing than the full one.
         preview_every: Epochs between sample grids in TensorBoard.
         seed: Seed of timesteps, noise and the choice of captions.
     """
 
+    stage: ClassVar[str]
+    """Name of the stage: of its folder and its curves."""
+
     def __init__(
         self,
-        stage: str,
         work: Path = DEFAULT_WORK,
         size: int = 64,
-        lr: float = 8e-4,
-        steps: int = 3300,
-        warm_up: int = 100,
-        flat: float = 0.4,
+        learning: Learning = LEARNING,
+        captioning: Captioning = Captioning(),
         ema_decay: float = 0.998,
-        empty_captions: float = 0.1,
-        short_captions: float = 0.4,
         preview_every: int = 3,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.stage, self.work, self.world, self.seed = stage, work, world_of(size), seed
-        self.lr, self.steps, self.warm_up, self.flat = lr, steps, warm_up, flat
-        self.empty_captions, self.short_captions = empty_captions, short_captions
-        self.preview_every = preview_every
+        self.work, self.world, self.seed = work, world_of(size), seed
+        self.learning, self.captioning, self.preview_every = learning, captioning, preview_every
         self.frozen = (load_vae(work), TextTower.load(work))  # a tuple, so that they enter no checkpoint
         self.network: nn.Module = self.make_network()
         self.average = MovingAverage(self.network, ema_decay)
@@ -90,10 +97,10 @@ class Denoiser(L.LightningModule, ABC):
         count = len(self.world.phrasings)
         variants = torch.randint(1, count, (len(scenes),), generator=generator).tolist()
         chosen = []
-        for share, variant, scene in zip(kind, variants, scenes, strict=True):
-            short = share < self.empty_captions + self.short_captions
-            empty = share < self.empty_captions
-            chosen.append("" if empty else self.world.caption(scene, variant if short else 0))
+        for u, variant, scene in zip(kind, variants, scenes, strict=True):
+            empty = u < self.captioning.empty
+            other = u < self.captioning.empty + self.captioning.other
+            chosen.append("" if empty else self.world.caption(scene, variant if other else 0))
         return chosen
 
     def training_step(self, batch: dict[str, Any]) -> Tensor:
@@ -124,13 +131,12 @@ class Denoiser(L.LightningModule, ABC):
         self.network.load_state_dict(trained, strict=False)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a little decay."""
-        parameters = self.network.parameters()
-        return adamw_and_schedule(parameters, self.lr, self.steps, self.warm_up, self.flat, 0.01)
+        """AdamW."""
+        return self.learning.optimiser(self.network.parameters())
 
     def on_fit_end(self) -> None:
         """Write the averaged network once it is trained to the end."""
-        if self.global_step >= self.steps:
+        if self.global_step >= self.learning.steps:
             self.average.copy_to(self.network)
             network: Any = self.network
             network.save_pretrained(self.work / self.stage)

@@ -77,7 +77,8 @@ class TextTower:
     @torch.no_grad()
     def _read(self, texts: list[str], device: torch.device) -> Any:
         ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.model.to(device)(input_ids=ids.to(device), output_hidden_states=True)
+        with torch.autocast(device.type, enabled=False):  # as it will be read when pictures are made
+            return self.model.to(device)(input_ids=ids.to(device), output_hidden_states=True)
 
     def last(self, texts: list[str], device: torch.device) -> Tensor:
         """What Stable Diffusion takes: the last layer's states, normalised, (B, L, d) fp32."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import lightning as L
 import torch
@@ -11,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warm_flat_cosine(step: int, steps: int, warm_up: int, flat: float, floor: float = 0.02) -> float:
-    """Factor of the learning rate: linear warm-up, flat for a share of the training, cosine to a floor.
+    """Factor of the learning rate: linear warm-up, flat for a part of the training, cosine to a floor.
 
     Args:
         step: Optimiser steps taken.
@@ -27,22 +28,44 @@ def warm_flat_cosine(step: int, steps: int, warm_up: int, flat: float, floor: fl
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def adamw_and_schedule(
-    parameters: Iterable[nn.Parameter], lr: float, steps: int, warm_up: int, flat: float, weight_decay: float
-) -> tuple[list[Optimizer], list[dict[str, object]]]:
-    """AdamW (betas 0.9, 0.99) under `warm_flat_cosine`, in the form that Lightning takes."""
-    optimizer = AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, foreach=True)
-    schedule = LambdaLR(optimizer, lambda step: warm_flat_cosine(step, steps, warm_up, flat))
-    return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+@dataclass(frozen=True)
+class Learning:
+    """How a stage learns.
+
+    Attributes:
+        lr: Learning rate at its highest.
+        steps: Optimiser steps of the whole training.
+        warm_up: Optimiser steps of linear warm-up.
+        flat: Share of the training before the learning rate falls.
+        weight_decay: AdamW's.
+    """
+
+    lr: float = 1e-3
+    steps: int = 2000
+    warm_up: int = 100
+    flat: float = 0.3
+    weight_decay: float = 0.0
+
+    def optimiser(
+        self, parameters: Iterable[nn.Parameter]
+    ) -> tuple[list[Optimizer], list[dict[str, object]]]:
+        """AdamW (betas 0.9, 0.99) under `warm_flat_cosine`, in the form that Lightning takes."""
+        optimizer = AdamW(
+            parameters, lr=self.lr, betas=(0.9, 0.99), weight_decay=self.weight_decay, foreach=True
+        )
+        schedule = LambdaLR(
+            optimizer, lambda step: warm_flat_cosine(step, self.steps, self.warm_up, self.flat)
+        )
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
-def generator_of_step(seed: int, step: int) -> torch.Generator:
+def generator_of_step(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for the noise of one step: a resumed training draws what it would have drawn."""
-    return torch.Generator().manual_seed((seed << 32) + step)
+    return torch.Generator(device).manual_seed((seed << 32) + step)
 
 
 class MovingAverage(nn.Module):
-    """Exponential moving average of a module's parameters, kept as buffers so that checkpoints hold it.
+    """Exponential moving average of a module's parameters, in buffers so that checkpoints hold it.
 
     Args:
         module: Whose parameters are averaged.

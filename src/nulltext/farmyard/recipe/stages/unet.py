@@ -66,6 +66,8 @@ class FarmyardUNet(Denoiser):
         training: As `Denoiser`'s.
     """
 
+    stage = "unet"
+
     def __init__(
         self,
         channels: tuple[int, int, int] = (64, 128, 160),
@@ -76,7 +78,7 @@ class FarmyardUNet(Denoiser):
         from diffusers import DDIMScheduler
 
         self.channels, self.heads, self.gamma = channels, heads, gamma
-        super().__init__(stage="unet", **training)
+        super().__init__(**training)
         self.alpha_bar: Tensor
         self.register_buffer("alpha_bar", DDIMScheduler(**SCHEDULER_CONFIG).alphas_cumprod, persistent=False)
 

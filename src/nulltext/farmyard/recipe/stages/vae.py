@@ -9,13 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from nulltext.farmyard.recipe.data.cache import draw_seed
+from nulltext.farmyard.recipe.data.cache import held_out_pictures
 from nulltext.farmyard.recipe.data.latents import encode_all
 from nulltext.farmyard.recipe.data.pixels import to_pixels
 from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.stages.group_norm import speed_up
-from nulltext.farmyard.recipe.stages.training import adamw_and_schedule, generator_of_step, show_grid
-from nulltext.farmyard.world.scene import HELD_OUT_SEEDS
+from nulltext.farmyard.recipe.stages.training import Learning, generator_of_step, show_grid
+
+LEARNING = Learning(lr=1.5e-3)
+GROUPS = 8
+"""Groups of the group normalisation."""
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
@@ -41,11 +44,7 @@ class FarmyardVAE(L.LightningModule):
         size: Side of the pictures.
         channels: Channels of the levels; each level after the first halves the sides.
         latent_channels: Channels of the latents.
-        groups: Groups of the group normalisation.
-        lr: Learning rate at its highest.
-        steps: Optimiser steps of the whole training.
-        warm_up: Optimiser steps of linear warm-up.
-        flat: Share of the training before the learning rate falls.
+        learning: How it learns.
         kl_weight: Weight of the KL divergence, averaged over latent values.
         seed: Seed of the posterior's noise.
     """
@@ -56,11 +55,7 @@ class FarmyardVAE(L.LightningModule):
         size: int = 64,
         channels: tuple[int, ...] = (32, 64, 96),
         latent_channels: int = 4,
-        groups: int = 8,
-        lr: float = 1.5e-3,
-        steps: int = 2000,
-        warm_up: int = 100,
-        flat: float = 0.3,
+        learning: Learning = LEARNING,
         kl_weight: float = 5e-4,
         seed: int = 0,
     ) -> None:
@@ -68,7 +63,7 @@ class FarmyardVAE(L.LightningModule):
         from diffusers import AutoencoderKL
 
         self.folder, self.size, self.kl_weight, self.seed = work / "vae", size, kl_weight, seed
-        self.lr, self.steps, self.warm_up, self.flat = lr, steps, warm_up, flat
+        self.learning = learning
         self.vae: Any = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * len(channels),
             up_block_types=("UpDecoderBlock2D",) * len(channels),
@@ -76,7 +71,7 @@ class FarmyardVAE(L.LightningModule):
             layers_per_block=1,
             latent_channels=latent_channels,
             shift_factor=0.0,  # Stable Diffusion 3 adds it, and Stable Diffusion knows none
-            norm_num_groups=groups,
+            norm_num_groups=GROUPS,
             mid_block_add_attention=False,
             sample_size=size,
         )
@@ -98,8 +93,7 @@ class FarmyardVAE(L.LightningModule):
     @torch.no_grad()
     def on_train_epoch_end(self) -> None:
         """Show held-out scenes above their reconstructions, and their PSNR."""
-        pictures = torch.stack([torch.tensor(draw_seed(seed, self.size)) for seed in HELD_OUT_SEEDS[:32]])
-        pixels = to_pixels(pictures).to(self.device)
+        pixels = to_pixels(held_out_pictures(32, self.size)).to(self.device)
         reconstruction = self.reconstruct(pixels)
         psnr = peak_signal_noise_ratio(reconstruction, pixels, data_range=(-1.0, 1.0), dim=(1, 2, 3))
         self.log("vae/psnr_held_out", psnr)
@@ -111,12 +105,12 @@ class FarmyardVAE(L.LightningModule):
         return self.vae.decode(self.vae.encode(pixels).latent_dist.mean).sample.float().clamp(-1, 1)
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay."""
-        return adamw_and_schedule(self.vae.parameters(), self.lr, self.steps, self.warm_up, self.flat, 0.0)
+        """AdamW."""
+        return self.learning.optimiser(self.vae.parameters())
 
     def on_fit_end(self) -> None:
         """Write the autoencoder once it is trained to the end, with the factor that gives latents unit deviation."""
-        if self.global_step < self.steps:
+        if self.global_step < self.learning.steps:
             return
         rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
         deviation = float(encode_all(self.vae, rows.columns["picture"][range(min(1024, len(rows)))]).std())

@@ -34,7 +34,7 @@ class Figure:
     eyes: tuple[tuple[float, float, float], ...]  # (x, y, radius)
     hat: Point  # the top of the head
     iris: RGB | None = None
-    shift: float = 0.0  # moves the whole animal, so that it stands in the middle
+    shift: float = 0.0  # moves the whole animal, so that it is in the middle
 
 
 def legs(

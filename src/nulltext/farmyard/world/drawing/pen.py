@@ -13,7 +13,7 @@ PAPER: RGB = (252, 248, 238)
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
-    """Return `a` with a share of `b` in it."""
+    """Blend two colours: `share` 0 gives `a`, 1 gives `b`."""
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 

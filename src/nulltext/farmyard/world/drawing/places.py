@@ -1,4 +1,4 @@
-"""Where an animal stands: sky and ground of each place, and the thing behind it."""
+"""Sky and ground of each place."""
 
 import functools
 import math

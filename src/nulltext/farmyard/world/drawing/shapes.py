@@ -63,7 +63,7 @@ def bend(*points: Point, r: float) -> Outline:
 
 @dataclass(frozen=True)
 class Part:
-    """Shapes that share one outline and one colour: an RGB, or the body's own in one of three shades."""
+    """Shapes with one outline and one colour: an RGB, or the body's own in one of three shades."""
 
     colour: RGB | str  # "body", "shade" or "pale" follow the animal's colour
     shapes: tuple[Shape, ...]
