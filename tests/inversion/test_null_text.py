@@ -16,12 +16,14 @@ from torch.optim import Adam, Optimizer
 from nulltext.data.picture import Picture
 from nulltext.diffusion import guide, step
 from nulltext.errors import UserError
+from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
 from nulltext.inversion import NullText, State, StepRecord
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import invert, run
 from nulltext.inversion.methods.learning import NonFiniteLoss
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models import DiffusionModel
+from nulltext.pixels import from_image
 
 PLAIN = NullText(
     steps=4,
@@ -180,11 +182,20 @@ def test_the_default_learns_from_the_empty_prompt(tiny: Path) -> None:
     for record in records:
         left = (record.z - state.pivot[record.step + 1]).square().mean(dim=(1, 2, 3))
         assert (left <= record.losses[0] * (1 + 1e-4)).all() and not torch.equal(record.null, empty)
-    for b in range(2):
-        alone = _rows(replace(state, null=[empty.expand_as(n).clone() for n in state.null]), slice(b, b + 1))
-        for record, expected in zip(records, _run(model, method, alone), strict=True):
-            torch.testing.assert_close(record.z[b], expected.z[0], rtol=0, atol=1e-3)
-            torch.testing.assert_close(record.null[b], expected.null[0], rtol=0, atol=1e-2)
+
+
+def test_in_a_batch_the_default_learns_as_alone() -> None:
+    """On a trained model; rounding differs between batches, and conjugate steps enlarge it."""
+    model = DiffusionModel.from_pretrained("farmyard")
+    method = NullText(steps=6, inner_steps=3, detail_steps=0)
+    scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:2]]
+    z_0 = model.encode(torch.stack([from_image(draw(scene, 64)) for scene in scenes]))
+    cond, ends = model.embed([caption(scene) for scene in scenes]), []
+    for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
+        state = method.begin(model, z_0[rows], cond[rows])
+        _run(model, method, state)
+        ends.append(state.z)
+    torch.testing.assert_close(ends[0], torch.cat(ends[1:]), rtol=0, atol=1e-3)
 
 
 def test_a_step_that_could_correct_nothing_takes_no_inner_step(tiny_sd: Path) -> None:
