@@ -185,7 +185,7 @@ def test_the_default_learns_from_the_empty_prompt(tiny: Path) -> None:
 
 
 def test_in_a_batch_the_default_learns_as_alone() -> None:
-    """On a trained model; rounding differs between batches, and conjugate steps enlarge it."""
+    """To a thousandth of the latents' deviation: rounding differs between batches, and conjugate steps enlarge it."""
     model = DiffusionModel.from_pretrained("farmyard")
     method = NullText(steps=6, inner_steps=3, detail_steps=0)
     scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:2]]
@@ -195,7 +195,7 @@ def test_in_a_batch_the_default_learns_as_alone() -> None:
         state = method.begin(model, z_0[rows], cond[rows])
         _run(model, method, state)
         ends.append(state.z)
-    torch.testing.assert_close(ends[0], torch.cat(ends[1:]), rtol=0, atol=1e-3)
+    assert (ends[0] - torch.cat(ends[1:])).square().mean().sqrt() < 1e-3
 
 
 def test_a_step_that_could_correct_nothing_takes_no_inner_step(tiny_sd: Path) -> None:
