@@ -48,7 +48,6 @@ NOISE = (
     ".*Checkpoint directory .* exists and is not empty",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ".*a precision-level autocast",
-    ".*configure_optimizers. returned",  # the inner optimisers are the method's
     "`LightningModule.configure_optimizers` returned `None`",  # each timestep has an optimiser of its own
 )
 DESCRIPTION = "Inverts a picture, or many: learns the null embeddings that make the model reproduce it."
