@@ -62,7 +62,7 @@ def test_the_order_depends_on_seed_and_step_alone():
     assert list(order_from(0)) != list(order_from(0, seed=1))
 
 
-@pytest.mark.parametrize("world", WORLDS.values(), ids=str)
+@pytest.mark.parametrize("world", WORLDS.values(), ids=lambda world: f"{world.size}px")
 def test_the_scenes_of_a_contrast_differ_in_one_thing_alone_and_in_every_value_of_it(world):
     scenes, groups = contrasts(world, 6, ["animal", "hat"])
     assert [group.start for group in groups[1:]] == [group.stop for group in groups[:-1]]
