@@ -84,7 +84,7 @@ def test_without_learning_the_residual_from_the_empty_prompt_is_that_of_guidance
 
 def test_learning_lowers_the_residual_and_the_loss(tiny_sd: Path) -> None:
     model = DiffusionModel.from_pretrained(str(tiny_sd))
-    method = NullText(steps=4, inner_steps=3, shortest_step=0.0)
+    method = NullText(steps=4, inner_steps=3, last_factor=1, shortest_step=0.0)
     method = replace(method, optimizer=lambda p: torch.optim.Adam(p, lr=0.01))
     found = learning.learn(model, _latents(model), PROMPT, method, "learned")
     assert len(found.timesteps) == len(found.before) == 4 and found.timesteps[0] > found.timesteps[-1]

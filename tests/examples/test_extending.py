@@ -86,7 +86,7 @@ def test_the_page_names_every_dict_and_its_file() -> None:
         ("METHODS", "inversion/__init__.py"),
         ("KINDS", "editing/kinds/__init__.py"),
         ("REGIONS", "editing/regions/__init__.py"),
-        ("METRICS", "metrics/suite.py"),
+        ("METRICS", "metrics/table.py"),
         ("MODELS", "models/families/__init__.py"),
     ):
         assert f"`{name}`" in PAGE and f"\n{name}: dict[" in (source / file).read_text()
