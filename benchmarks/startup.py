@@ -20,7 +20,7 @@ COMMANDS = ("main.py --help", "main.py fit --help", "main.py edit --help", "-c '
 
 
 def seconds(words: list[str], root: Path) -> tuple[float, float]:
-    """Seconds of processor and of the clock of one process of Python."""
+    """Seconds of processor and of the clock of one process."""
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, *words], cwd=root, env=environment, stdout=subprocess.DEVNULL, check=True)
@@ -29,9 +29,9 @@ def seconds(words: list[str], root: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measures and prints a table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", type=Path, default=ROOT, help="A checkout; this one by default.")
+    parser.add_argument("--source", type=Path, default=ROOT)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     print(f"median of {options.repeats}\n\n| command | processor, s | clock, s |\n|---|---|---|")
