@@ -1,9 +1,4 @@
-"""How long a verb takes before it does anything: ``python benchmarks/startup.py``.
-
-Median seconds of processor and clock, each run a process of its own. ``--source FOLDER`` measures another checkout.
-"""
-
-from __future__ import annotations
+"""How long a verb takes before it does anything, here or in another checkout: ``--source FOLDER``."""
 
 import argparse
 import os
@@ -15,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
 COMMANDS = ("main.py --help", "main.py fit --help", "main.py edit --help", "-c 'import nulltext'")
 
 
@@ -31,7 +25,7 @@ def seconds(words: list[str], root: Path) -> tuple[float, float]:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", type=Path, default=ROOT)
+    parser.add_argument("--source", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     print(f"median of {options.repeats}\n\n| command | processor, s | clock, s |\n|---|---|---|")
