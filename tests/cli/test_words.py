@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from nulltext.cli.main import main, printable
-from nulltext.cli.words import Listed, find_value, gather, tidy
+from nulltext.cli.words import Listed, find_value, gather, hashed, tidy
 from nulltext.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -117,3 +117,10 @@ def test_an_error_is_one_line_that_commands_no_terminal():
     assert printable("one\ntwo \x1b[2J \u202e \N{FAMILY} \U0001f468\u200d\U0001f469") == (
         "one two ?[2J ? \N{FAMILY} \U0001f468\u200d\U0001f469"
     )
+
+
+def test_a_prompt_that_begins_with_a_hash_is_no_comment():
+    prompt = "# 1 sheep \U0001f411"
+    assert hashed(["--data.prompt", prompt], "--data.prompt") == prompt
+    assert hashed(["--data.prompt=a", f"--data.prompt={prompt}"], "--data.prompt") == prompt
+    assert hashed(["--data.prompt", "a sheep", "--data.image", "#1.png"], "--data.prompt") is None

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from nulltext.cli.options import combine, pick
 from nulltext.cli.parser import OneLineParser
-from nulltext.cli.words import Listed, find_value, gather
+from nulltext.cli.words import Listed, find_value, gather, hashed
 from nulltext.errors import UserError
 from nulltext.files import write_text
 from nulltext.inversion import find_method
@@ -164,6 +164,8 @@ class FitCLI(LightningCLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Reads the words; Lightning's warning about ``sys.argv`` is of no use to a person."""
         self.config = parser.parse_args(args)
+        if prompt := hashed(args, "--data.prompt"):
+            self.config.fit.data.prompt = prompt
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: else the checkpoint's hyper-parameters would silently beat the command line."""

@@ -74,6 +74,14 @@ def tidy(words: Sequence[str]) -> list[str]:
     return tidied
 
 
+def hashed(words: Sequence[str], option: str) -> str | None:
+    """The last value of an option where it begins with ``#``, which YAML, by which options are read, drops."""
+    joined = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
+    apart = [value for word, value in itertools.pairwise(words) if word == option]
+    value = [*apart, *joined][-1:]
+    return value[0] if value and value[0].startswith("#") else None
+
+
 def _join(pair: re.Match[str]) -> str:
     """The character beyond the basic plane that came as two halves."""
     return pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
