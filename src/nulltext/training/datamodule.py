@@ -63,6 +63,7 @@ class PictureData(LightningDataModule):
         self.groups: list[list[Source]] = []
         self.broken: list[tuple[str, str]] = []  # which of several could not be used, and why
         self.finished: list[str] = []  # names of the pictures that the run folder holds already
+        self.told: set[str] = set()  # notes that were printed, each once
         self.order: list[str] = []  # names of all pictures of the run, of the other ranks too
 
     def setup(self, stage: str) -> None:
@@ -178,7 +179,8 @@ class PictureData(LightningDataModule):
             said: dict[str, Any] = {"prompt": source.prompt, "row": source.row}
             try:
                 picture = read_picture(source.path, self.frame(), max_pixels=self.max_pixels, **said)
-                for note in picture.notes:
+                for note in [note for note in picture.notes if note not in self.told]:
+                    self.told.add(note)
                     rank_zero_warn(f"{source.name}: {note}")
                 if picture.sha256 != source.sha256:
                     raise UserError(

@@ -83,6 +83,8 @@ class NullTextInversion(LightningModule):
             self.init.check(self.model)
             if (T := self.init.steps) != self.method.steps:
                 raise UserError(f"the inversion to start from has {T} steps; give --model.steps {T} as well")
+        if self.model.picture_note:
+            rank_zero_warn(self.model.picture_note)
         if self.method.guidance_scale == 1:
             rank_zero_warn("guidance_scale is 1: null embeddings have no influence and stay as they start")
         shape = (1, *self.model.embedding_shape)
