@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nulltext.farmyard.recipe.data.cache import held_out_pictures
 from nulltext.farmyard.recipe.data.pixels import to_pixels
@@ -113,10 +113,16 @@ class FarmyardCLIP(L.LightningModule):
         self.world = world_of(size)
         self.tokenizer = train_tokenizer(captions_of(self.world), MAX_TOKENS[size])
         self.clip = make_clip(self.tokenizer, text, vision, size, patch)
+        # not the fused attention: on a CPU its backward is half of a step
+        self.clip.set_attn_implementation("eager")
+        choices = self.world.choices.items()
+        self.heads = nn.ModuleDict({name: nn.Linear(vision.width, len(known)) for name, known in choices})
 
     def embed_pictures(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, d) unit embeddings."""
-        pooled = self.clip.vision_model(pixel_values=pixels).pooler_output
+        return self._project(self.clip.vision_model(pixel_values=pixels).pooler_output)
+
+    def _project(self, pooled: Tensor) -> Tensor:
         return F.normalize(self.clip.visual_projection(pooled).float(), dim=-1)
 
     def embed_texts(self, texts: list[str]) -> Tensor:
@@ -134,14 +140,29 @@ class FarmyardCLIP(L.LightningModule):
         pixels = to_pixels(batch["picture"])  # (B, 3, H, W)
         strength = NOISE * torch.rand(len(pixels), 1, 1, 1, generator=on_device, device=self.device)
         pixels += strength * torch.randn(pixels.shape, generator=on_device, device=self.device)
-        image = self.embed_pictures(pixels)
+        pooled = self.clip.vision_model(pixel_values=pixels).pooler_output  # (B, width)
+        image = self._project(pooled)
         variant = int(torch.randint(1, len(self.world.phrasings), (), generator=generator))
         losses = {
             "full": self.loss(image, batch["scene"], 0),
             "other": self.loss(image, batch["scene"], variant),
+            "heads": self.loss_of_heads(pooled, batch["scene"]),
         }
         self.log_dict({f"clip/loss_{name}": loss for name, loss in losses.items()})
-        return losses["full"] + losses["other"]
+        return losses["full"] + losses["other"] + losses["heads"]
+
+    def loss_of_heads(self, pooled: Tensor, scenes: list[Scene]) -> Tensor:
+        """Mean cross-entropy of naming each attribute from the vision tower's output (B, width) alone.
+
+        What is small in a picture, or small among its differences, is learned late from captions; named it is learned
+        at once. The heads are not kept.
+        """
+        losses = []
+        for name, head in self.heads.items():
+            known = self.world.choices[name]
+            own = [known.index(getattr(scene, name)) for scene in scenes]
+            losses.append(F.cross_entropy(head(pooled).float(), torch.tensor(own, device=self.device)))
+        return torch.stack(losses).mean()
 
     def loss(self, image: Tensor, scenes: list[Scene], variant: int) -> Tensor:
         """The contrastive loss against one phrasing; scenes that it says alike have one text."""
@@ -163,7 +184,7 @@ class FarmyardCLIP(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a little decay."""
-        return self.learning.optimiser(self.clip.parameters())
+        return self.learning.optimiser(self.parameters())
 
     def on_fit_end(self) -> None:
         """Write the model and its tokenizer once it is trained to the end."""
