@@ -183,8 +183,8 @@ class FarmyardCLIP(L.LightningModule):
         self.log_dict({f"clip/reads_{name}": share for name, share in shares.items()})
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a little decay."""
-        return self.learning.optimiser(self.parameters())
+        """As `learning` says."""
+        return self.learning.optimiser(self)
 
     def on_fit_end(self) -> None:
         """Write the model and its tokenizer once it is trained to the end."""

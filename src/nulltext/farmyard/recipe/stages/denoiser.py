@@ -131,8 +131,8 @@ class Denoiser(L.LightningModule, ABC):
         self.network.load_state_dict(trained, strict=False)
 
     def configure_optimizers(self) -> Any:
-        """AdamW."""
-        return self.learning.optimiser(self.network.parameters())
+        """As `learning` says."""
+        return self.learning.optimiser(self.network)
 
     def on_fit_end(self) -> None:
         """Write the averaged network once it is trained to the end."""

@@ -1,14 +1,16 @@
 """What the stages share: the learning-rate schedule, noise that survives a restart, a moving average."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from nulltext.farmyard.recipe.stages.muon import Muon, split
 
 
 def warm_flat_cosine(step: int, steps: int, warm_up: int, flat: float, floor: float = 0.02) -> float:
@@ -37,7 +39,8 @@ class Learning:
         steps: Optimiser steps of the whole training.
         warm_up: Optimiser steps of linear warm-up.
         flat: Share of the training before the learning rate falls.
-        weight_decay: AdamW's.
+        weight_decay: Decoupled, as AdamW's.
+        optimizer: adamw, or muon, which here comes five times as far in a step.
     """
 
     lr: float = 1e-3
@@ -45,14 +48,18 @@ class Learning:
     warm_up: int = 100
     flat: float = 0.3
     weight_decay: float = 0.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
 
-    def optimiser(
-        self, parameters: Iterable[nn.Parameter]
-    ) -> tuple[list[Optimizer], list[dict[str, object]]]:
-        """AdamW (betas 0.9, 0.99) under `warm_flat_cosine`, in the form that Lightning takes."""
-        optimizer = AdamW(
-            parameters, lr=self.lr, betas=(0.9, 0.99), weight_decay=self.weight_decay, foreach=True
-        )
+    def optimiser(self, *modules: nn.Module) -> tuple[list[Optimizer], list[dict[str, object]]]:
+        """The optimiser of modules (betas 0.9, 0.99) under `warm_flat_cosine`, in the form that Lightning takes."""
+        optimizer: Optimizer
+        if self.optimizer == "muon":
+            optimizer = Muon(*split(modules), self.lr, weight_decay=self.weight_decay)
+        else:
+            parameters = [p for module in modules for p in module.parameters()]
+            optimizer = AdamW(
+                parameters, self.lr, betas=(0.9, 0.99), weight_decay=self.weight_decay, foreach=True
+            )
         schedule = LambdaLR(
             optimizer, lambda step: warm_flat_cosine(step, self.steps, self.warm_up, self.flat)
         )

@@ -112,8 +112,8 @@ class FarmyardVAE(L.LightningModule):
         return self.vae.decode(self.vae.encode(pixels).latent_dist.mean).sample.float().clamp(-1, 1)
 
     def configure_optimizers(self) -> Any:
-        """AdamW."""
-        return self.learning.optimiser(self.vae.parameters())
+        """As `learning` says."""
+        return self.learning.optimiser(self.vae)
 
     def on_fit_end(self) -> None:
         """Write the autoencoder once it is trained to the end, with the factor that gives latents unit deviation."""
