@@ -14,12 +14,13 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from nulltext.cli.jobs import Job, find_jobs, on_the_command_line
+from nulltext.cli.jobs import Job, find_inversion, find_jobs, on_the_command_line
 from nulltext.cli.options import combine, pick
 from nulltext.cli.parser import read_options
 from nulltext.cli.words import Listed, gather
 from nulltext.editing import Edit, edit
 from nulltext.editing.output import write_edits
+from nulltext.editing.phrases import Changes
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
@@ -28,10 +29,18 @@ from nulltext.models.shipped import SHIPPED
 from nulltext.pixels import from_image
 
 DESCRIPTION = "Changes an inverted picture with words; nothing is optimised again."
-REPEATED = (
-    Listed("--prompt", "'a photo of a horse'", greedy=False),
-    Listed("--attention", "horse", greedy=False),
+REPEATED = tuple(
+    Listed(f"--{option}", example, greedy=False)
+    for option, example in {
+        "prompt": "'a photo of a horse'",
+        "attention": "horse",
+        "swap": "sheep:horse",
+        "remove": "barn",
+        "set": "'at night'",
+        "add": "'a red hat'",
+    }.items()
 )
+MAX_VARIANTS = 20
 NO_OPTIONS = ("pretrained", "gradient_checkpointing")  # --model names the model; edits have no gradients
 
 
@@ -44,6 +53,7 @@ class EditRun:
         prompt: What the picture is to show; may be given many times.
         edits: A YAML of edits: a list of {prompt, kind, ...}, or {picture, edits: [...]}, or a list of these.
         method: How the source is reproduced: null_text, ddim, negative_prompt, direct, or an import path.
+        variants: So many edits that differ in the noise they draw, as --seed 1,2,3 does.
         attention: A word whose attention is drawn over the picture; may be given many times.
         model: The model, where it is not any more where the inversion says.
         precision: 32-true, bf16-mixed or 16-mixed.
@@ -56,6 +66,7 @@ class EditRun:
     prompt: list[str] | None = None
     edits: Path | None = None
     method: str = "null_text"
+    variants: int | None = None
     attention: list[str] | None = None
     model: str | None = None
     precision: str | int = "32-true"
@@ -86,10 +97,35 @@ def main(words: Sequence[str]) -> int:
 
 def read(words: Sequence[str]) -> tuple[list[Job], Any]:
     """The edits that words ask for, and the options of the run."""
-    kind = combine("Edit", EditRun, Edit, LoadingOptions, leave_out=NO_OPTIONS, retype=on_the_command_line)
+    kinds = (EditRun, Changes, Edit, LoadingOptions)
+    kind = combine("Edit", *kinds, leave_out=NO_OPTIONS, retype=on_the_command_line)
     options: Any = read_options(kind, gather(words, *REPEATED), "main.py edit", DESCRIPTION)
     edits = {field.name: getattr(options, field.name) for field in fields(Edit) if field.name != "prompt"}
-    return find_jobs(options.inversion, options.prompt or [], options.edits, edits), options
+    if options.variants is not None:
+        edits["seed"] = seeds(options.variants, options.seed)
+    return find_jobs(options.inversion, target_prompts(options), options.edits, edits), options
+
+
+def seeds(variants: int, seed: Any) -> str:
+    """The seeds of so many variants."""
+    if seed is not None or not 1 <= variants <= MAX_VARIANTS:
+        raise UserError(f"give --variants from 1 to {MAX_VARIANTS}, or the seeds themselves: --seed 1,2,3")
+    return ",".join(str(k + 1) for k in range(variants))
+
+
+def target_prompts(options: Any) -> list[str]:
+    """The prompts as they were given, or the one that --swap, --remove, --set and --add make of the source prompt."""
+    changes, prompts = pick(Changes, options), list(options.prompt or [])
+    if changes == Changes():
+        return prompts
+    if prompts or options.edits is not None:
+        raise UserError("give either --prompt or --edits, or --swap, --remove, --set and --add")
+    if options.inversion is None:
+        return [""]  # the error says that the picture is missing
+    source = Inversion.load(find_inversion(options.inversion)).prompt
+    target = changes.apply(source)
+    print(f"source prompt: {source}\ntarget prompt: {target}", flush=True)
+    return [target]
 
 
 def load_for(inversions: Sequence[Inversion], options: Any) -> DiffusionModel:

@@ -17,6 +17,7 @@ from nulltext.editing.kinds.base import RowControl
 from nulltext.editing.kinds.controls import AttentionControl
 from nulltext.editing.noise import other_noise, start_noise
 from nulltext.editing.options import AUTO, Edit
+from nulltext.editing.phrases import note_on
 from nulltext.editing.regions import REGIONS, Context, Region, Source, regions_of
 from nulltext.editing.regions.noise_difference import noise_difference
 from nulltext.editing.tokens import Tokens, find_word, has_word, tokenize
@@ -74,8 +75,9 @@ def choose(
     model: DiffusionModel, inversion: Inversion, edits: Sequence[Edit], attention: Sequence[str]
 ) -> list[Choice]:
     """Settles what edits leave open; UserError for words that no prompt has, or prompts that do not suit the kind."""
-    for note in {weights_note(edit.prompt) for edit in edits} - {None}:
-        warnings.warn(str(note), stacklevel=3)
+    prompts = dict.fromkeys(edit.prompt for edit in edits)
+    for note in (n for p in prompts for n in (weights_note(p), note_on(inversion.prompt, p)) if n):
+        warnings.warn(note, stacklevel=3)
     source, choices = tokenize(model.tokenizer, inversion.prompt), []
     for edit in edits:
         target = tokenize(model.tokenizer, edit.prompt)
