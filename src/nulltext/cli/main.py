@@ -15,7 +15,7 @@ from nulltext.cli.words import CONFIG, find_configs, find_value, in_utf8, tidy
 from nulltext.errors import UserError
 
 HELP = """\
-usage: python main.py [-h] [--version] {fit,edit,test,app} ...
+usage: python main.py [-h] [--version] {fit,edit,test,app,check} ...
 
 Null-text inversion (Mokady et al., CVPR 2023): makes a photograph reproducible by a diffusion model, then edits it
 with words.
@@ -30,6 +30,8 @@ with words.
            python main.py test --config benchmark.yaml
   app    a page to invert and edit in:
            python main.py app
+  check  prove that a model works here, with a report:
+           python main.py check --model.pretrained farmyard
 
 options:
   -h, --help     this text; after a verb, the verb's own options
@@ -39,7 +41,7 @@ options:
 Watch a run with: tensorboard --logdir lightning_logs
 """
 
-VERBS = ("fit", "edit", "test", "app")
+VERBS = ("fit", "edit", "test", "app", "check")
 """The modules beside this one; the ``main`` of each takes the words after the verb and returns the exit code."""
 QUIET = {"-h", "--help", "--print_config"}
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -89,6 +91,7 @@ def printable(text: str) -> str:
 
 def _run(words: list[str]) -> int:
     configs: list[str] = []
+    known = f"{', '.join(VERBS[:-1])} and {VERBS[-1]}"
     while words and words[0].startswith("-"):
         first = words.pop(0)
         if first in ("-h", "--help"):
@@ -102,9 +105,7 @@ def _run(words: list[str]) -> int:
         elif first.startswith("--config="):
             configs.append(first)
         else:
-            raise UserError(
-                f"{first} belongs after a verb: fit, edit, test or app; see python main.py --help"
-            )
+            raise UserError(f"{first} belongs after a verb: {known}; see python main.py --help")
     if not words:
         print(HELP, end="", file=sys.stderr)
         return 2
@@ -112,7 +113,7 @@ def _run(words: list[str]) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; see python main.py --help"
-        raise UserError(f"no verb {verb!r}, only fit, edit, test and app{hint}")
+        raise UserError(f"no verb {verb!r}, only {known}{hint}")
     rest = find_configs([*configs, *words[1:]])
     edits = verb == "edit"
     named = find_value(rest, "inversion" if edits else "model.pretrained") or (None if edits else "farmyard")
