@@ -25,7 +25,7 @@ from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.loading import LoadingOptions, check_model, load_model
-from nulltext.models.shipped import SHIPPED
+from nulltext.models.shipped import NAMES
 from nulltext.pixels import from_image
 
 DESCRIPTION = "Changes an inverted picture with words; nothing is optimised again."
@@ -142,7 +142,7 @@ def load_for(inversions: Sequence[Inversion], options: Any) -> DiffusionModel:
     try:
         check_model(name, **files)
     except UserError as error:
-        if options.model or name == SHIPPED:
+        if options.model or name in NAMES:
             raise
         raise UserError(f"{error}; if the model is elsewhere now, give --model FOLDER") from None
     loading = replace(pick(LoadingOptions, options), **files)

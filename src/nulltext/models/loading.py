@@ -28,7 +28,7 @@ class LoadingOptions:
     """Which model is loaded, and how it is held in memory.
 
     Args:
-        pretrained: The model: farmyard (shipped), a local diffusers folder, or a hub id.
+        pretrained: The model: farmyard or farmyard-flow (shipped), a local diffusers folder, or a hub id.
         variant: Which weight files to take, such as fp16, where a model has several kinds.
         revision: Which version of a hub model to take: a branch, a tag, or a commit.
         family: The import path of a model family of your own, such as my.module.MyFamily.
@@ -84,7 +84,7 @@ def load_model(
     """Loads a model, frozen.
 
     Args:
-        pretrained: ``farmyard``, a folder in the layout of ``save_pretrained``, or a hub id.
+        pretrained: ``farmyard``, ``farmyard-flow``, a folder in the layout of ``save_pretrained``, or a hub id.
         options: How; their own ``pretrained`` is not read.
         device: Where the model lives: ``cpu``, ``cuda``, ``mps``, or ``auto``.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``: the type of the network's weights and arithmetic.

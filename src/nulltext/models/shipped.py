@@ -1,4 +1,4 @@
-"""The weights that the package ships, under the name ``farmyard``: where they are and whether they are whole."""
+"""The weights that the package ships, by their names: where they are and whether they are whole."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ SHIPPED = "farmyard"
 PRETRAINED = Path(__file__).parents[1] / "farmyard" / "pretrained"
 """The diffusers folder of ``--model.pretrained farmyard``; ``clip`` in it is the evaluator, a CLIPModel folder."""
 
+FLOW = "farmyard-flow"
+PRETRAINED_FLOW = PRETRAINED.with_name("pretrained_flow")
+"""The diffusers folder of the flow transformer; ``clip`` in it is the evaluator of its larger world."""
+
+NAMES = (SHIPPED, FLOW)
+"""What ``--model.pretrained`` may name without a hub or a folder."""
+
 MAKE_AGAIN = "python -m nulltext.farmyard train"
 CHECKSUMS = "sha256.json"
+
+
+def shipped_folder(name: str) -> Path:
+    """The folder of one of ``NAMES``."""
+    return {SHIPPED: PRETRAINED, FLOW: PRETRAINED_FLOW}[name]
 
 
 def check_shipped(folder: Path | None = None) -> Path:

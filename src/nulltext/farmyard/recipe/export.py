@@ -12,15 +12,16 @@ from nulltext.farmyard.recipe.data.tokenizer import captions_of
 from nulltext.farmyard.recipe.stages.frozen import TextTower, load_vae, missing, quiet
 from nulltext.farmyard.world import SHIPPED, world_of
 from nulltext.farmyard.world.captions import vocabulary
-from nulltext.models.shipped import CHECKSUMS, PRETRAINED
+from nulltext.models.shipped import CHECKSUMS, FLOW, shipped_folder
+from nulltext.models.shipped import SHIPPED as SHIPPED_NAME
 from nulltext.models.vocabulary import VOCABULARY
 
 EDITING = "editing.json"
 EDIT_DEFAULTS = {64: {"masked_guidance": 1.35, "masked_windows": 0.0, "detail_steps": 8}}
 """What suits a world's models when they edit, by the table of ``benchmarks/edits.py``; none yet for the others."""
 
-NAMES = {"unet": "farmyard", "flow": "farmyard-flow"}
-"""The folder of each network."""
+NAMES = {"unet": SHIPPED_NAME, "flow": FLOW}
+"""The name of each network."""
 
 
 def unet_pipeline(work: Path) -> Any:
@@ -66,13 +67,13 @@ PIPELINES = {"unet": unet_pipeline, "flow": flow_pipeline}
 
 
 def export_all(work: Path) -> list[Path]:
-    """Export every network that has been trained: the shipped world's into the package, others to `work`/export."""
+    """Export every network that has been trained: what is shipped into the package, others to `work`/export."""
     size = load_vae(work).config.sample_size
     made = []
     for stage, name in NAMES.items():
         if (work / stage / "config.json").is_file():
-            shipped = size == SHIPPED.size and stage == "unet"
-            made.append(export(work, PRETRAINED if shipped else work / "export" / name, stage))
+            shipped = stage == "flow" or size == SHIPPED.size
+            made.append(export(work, shipped_folder(name) if shipped else work / "export" / name, stage))
     return made
 
 
@@ -82,7 +83,7 @@ def export(work: Path, folder: Path, stage: str = "unet") -> Path:
     Args:
         work: Folder of the trained stages.
         folder: Where the model goes.
-        stage: Which network: unet, with the evaluator beside it, or flow.
+        stage: Which network: unet or flow; the evaluator comes beside it.
 
     Returns:
         The folder.
@@ -98,8 +99,7 @@ def export(work: Path, folder: Path, stage: str = "unet") -> Path:
     size = load_vae(work).config.sample_size
     with quiet():
         PIPELINES[stage](work).save_pretrained(new)
-        if stage == "unet":
-            _save_evaluator(work, new / "clip", size)
+        _save_evaluator(work, new / "clip", size)
     for path in new.glob("*/config.json"):
         _tidy(path)
     for path in new.rglob("*.safetensors"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nulltext.errors import UserError
 from nulltext.models.folder.index import first_line
-from nulltext.models.shipped import SHIPPED, check_shipped
+from nulltext.models.shipped import NAMES, check_shipped, shipped_folder
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 XL_KEY = "conditioner.embedders.1"  # in the header of a single SDXL checkpoint
@@ -27,8 +27,8 @@ def find_folder(pretrained: str, variant: str | None = None, revision: str | Non
     Raises:
         UserError: No such model, or a single checkpoint file.
     """
-    if pretrained == SHIPPED:
-        return check_shipped()
+    if pretrained in NAMES:
+        return check_shipped(shipped_folder(pretrained))
     path = Path(pretrained).expanduser()
     if path.is_dir():
         return path
@@ -37,7 +37,7 @@ def find_folder(pretrained: str, variant: str | None = None, revision: str | Non
     if not HUB_ID.fullmatch(pretrained):
         raise UserError(
             f"there is no model folder {pretrained}; if it was moved, say where it is: --model.pretrained FOLDER "
-            "(or farmyard, or a hub id like owner/name)"
+            "(or farmyard, farmyard-flow, or a hub id like owner/name)"
         )
     return _download(pretrained, variant, revision)
 

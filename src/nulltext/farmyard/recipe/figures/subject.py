@@ -13,7 +13,7 @@ from torch import Tensor
 from nulltext.errors import UserError
 from nulltext.farmyard.recipe.stages.frozen import quiet
 from nulltext.farmyard.world import World, world_of
-from nulltext.models.shipped import PRETRAINED, check_shipped
+from nulltext.models.shipped import NAMES, check_shipped, shipped_folder
 
 Text = tuple[Tensor, ...]
 """What a network takes of prompts: states (B, L, d), and a flow's pooled output (B, d)."""
@@ -38,7 +38,7 @@ class Subject:
     """The model under measurement.
 
     Args:
-        pretrained: farmyard, or a folder that `export` has written.
+        pretrained: farmyard, farmyard-flow, or a folder that `export` has written.
         clip: Folder of the CLIP that judges; by default the model's own.
 
     Raises:
@@ -46,10 +46,10 @@ class Subject:
     """
 
     def __init__(self, pretrained: str, clip: Path | None = None) -> None:
-        self.folder = PRETRAINED if pretrained == "farmyard" else Path(pretrained)
+        self.folder = shipped_folder(pretrained) if pretrained in NAMES else Path(pretrained)
         if not (self.folder / "model_index.json").is_file():
             raise UserError(
-                f"there is no model in {self.folder}; give farmyard, or a folder written by train"
+                f"there is no model in {self.folder}; give farmyard, farmyard-flow, or a folder written by train"
             )
         check_shipped(self.folder)
         clip = clip or self.folder / "clip"
