@@ -9,6 +9,7 @@ import torch
 from conftest import PROMPT
 from quick_inversion import random_picture
 
+from nulltext.editing import Edit, edit
 from nulltext.errors import UserError
 from nulltext.inversion import METHODS, InversionMethod, find_method, name_of
 from nulltext.inversion.file import Inversion
@@ -77,3 +78,26 @@ def test_names_and_import_paths() -> None:
         with pytest.raises(UserError, match=r"--model\.method"):
             find_method(wrong)
     assert all(issubclass(method, InversionMethod) for method in METHODS.values())
+
+
+@pytest.mark.parametrize("family", ["tiny_sd", "tiny_sd_v", "tiny_sdxl", "tiny_sd3", "tiny_flux"])
+def test_residual_comes_back_exactly_at_guidance_1_without_an_evaluation_more(family, request) -> None:
+    """The source prompt at w = 1, sampled step by step, ends on the latents that were inverted."""
+    model = DiffusionModel.from_pretrained(str(request.getfixturevalue(family)))
+    picture = random_picture(prompt=PROMPT)
+    method = METHODS["residual"](**{**QUICK, "fixed_point_iterations": 0})
+    inversion = invert(model, picture, method=method)
+    z_0 = model.encode(picture.pixels[None])
+    shifted, plain = (
+        edit(model, inversion, Edit(PROMPT, guidance_scale=1.0, null="empty", local_blend=None), method=name)
+        for name in (method, METHODS["ddim"]())
+    )
+    assert (shifted.results[0].latents - z_0[0]).abs().max() < 1e-4
+    assert (plain.results[0].latents - z_0[0]).abs().max() > 1e-3
+
+
+def test_residual_of_a_refined_pivot_is_direct(tiny_sd: Path) -> None:
+    model = DiffusionModel.from_pretrained(str(tiny_sd))
+    picture = random_picture(prompt=PROMPT)
+    inversion = invert(model, picture, method=METHODS["direct"](**{**QUICK, "fixed_point_iterations": 2}))
+    assert METHODS["residual"]().replay(model, inversion).shift is None

@@ -52,7 +52,7 @@ class EditRun:
         inversion: A run's folder (lightning_logs/version_0), a picture's folder in it, or an inversion.safetensors.
         prompt: What the picture is to show; may be given many times.
         edits: A YAML of edits: a list of {prompt, kind, ...}, or {picture, edits: [...]}, or a list of these.
-        method: How the source is reproduced: null_text, ddim, negative_prompt, direct, or an import path.
+        method: How the source is reproduced: null_text, ddim, negative_prompt, direct, residual, or an import path.
         variants: So many edits that differ in the noise they draw, as --seed 1,2,3 does.
         attention: A word whose attention is drawn over the picture; may be given many times.
         model: The model, where it is not any more where the inversion says.

@@ -73,7 +73,7 @@ def edit(
     replay = method if isinstance(method, Replay) else _replay(model, inversion, method, original)
     cond = model.embed(inversion.prompt, inversion.size)
     schedule = inversion.schedule(model)
-    source = Source(model, inversion, schedule, cond, replay.null_texts, replay.trajectory)
+    source = Source(model, inversion, schedule, cond, replay.null_texts, replay.trajectory, replay.shift)
     plans = prepare(source, choices, batch_size)
     reconstruction = model.decode(source.trajectory[-1])[0]
     unedited = reconstruction.cpu()
@@ -122,7 +122,12 @@ def _run(source: Source, plans: Sequence[Plan], attention: Sequence[str]) -> lis
         if control is not None:
             control.start_step(i)
             batch, text = [z, source.trajectory[i], z], [nulls, source.cond, targets]
-        prediction = model.predict(torch.cat(batch), source.schedule, i, Conditioning.cat(text))
+        latents, texts = torch.cat(batch), Conditioning.cat(text)
+        if source.shift is None:
+            prediction = model.predict(latents, source.schedule, i, texts)
+        else:
+            asked = model.predict(latents + source.shift[i], source.schedule, i, texts)
+            prediction = asked.at(latents, source.schedule.here(i))
         return guide(prediction[:n], prediction[-n:], w)
 
     def after(z: Tensor, i: int) -> Tensor:

@@ -5,6 +5,7 @@ from nulltext.inversion.base import InversionMethod, Replay, State, StepRecord
 from nulltext.inversion.methods.ddim import DDIM, Direct
 from nulltext.inversion.methods.negative_prompt import NegativePrompt
 from nulltext.inversion.methods.null_text import NullText
+from nulltext.inversion.methods.residual import Residual
 
 __all__ = [
     "METHODS",
@@ -23,6 +24,7 @@ METHODS: dict[str, type[InversionMethod]] = {
     "negative_prompt": NegativePrompt,
     "ddim": DDIM,
     "direct": Direct,
+    "residual": Residual,
 }
 
 

@@ -68,6 +68,7 @@ class Replay:
 
     null_texts: list[Conditioning]  # T, B rows each
     trajectory: Tensor  # (T + 1, B, C, h, w), noisiest first; its end is the reconstruction
+    shift: Tensor | None = None  # (T, B, C, h, w): what is added to the latents that the network is asked at
 
 
 @dataclass(frozen=True)

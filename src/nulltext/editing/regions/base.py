@@ -29,6 +29,7 @@ class Source:
     cond: Conditioning  # its prompt, one row
     null_texts: Sequence[Conditioning]  # T, one row each
     trajectory: Tensor  # (T + 1, 1, C, h, w), noisiest first; the end is the reconstruction
+    shift: Tensor | None = None  # (T, 1, C, h, w): what is added to the latents that the network is asked at
 
     @property
     def size(self) -> tuple[int, int]:
