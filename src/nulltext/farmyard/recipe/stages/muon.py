@@ -36,12 +36,13 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
     """
     x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
+    x = (x.mT if tall else x).contiguous()
     x = x / (x.float().flatten(1).norm(dim=1)[:, None, None].to(x) + 1e-7)
     a, b, c = NEWTON_SCHULZ
     for _ in range(iterations):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        square = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     return x.mT if tall else x
 
 
