@@ -55,6 +55,10 @@ def replay(pipe: Any, path: str) -> Any:
     """The reconstruction, by the stock pipeline that the picture was inverted with: a PIL picture."""
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["nulltext"])
+        if "pivot" in file.keys():
+            raise SystemExit(
+                f"{facts['method']} holds its source on a pivot, which a stock pipeline does not"
+            )
         learned, noise = file.get_tensor("null_embeddings"), file.get_tensor("noise")[None]
     kind, text, empty = type(pipe).__name__, read(pipe, facts["prompt"]), read(pipe, "")
     start = facts["settings"].get("start", 0.0)

@@ -27,6 +27,8 @@ def replay(pipe: Any, path: str) -> Any:
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["nulltext"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if "pivot" in tensors:
+        raise SystemExit(f"{facts['method']} holds its source on a pivot, which a stock pipeline does not")
     nulls = tensors["null_embeddings"].to(pipe.device)
 
     def swap_null(pipe: Any, i: int, t: Any, kwargs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

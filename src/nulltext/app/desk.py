@@ -150,7 +150,7 @@ class Desk:
         strange = [] if model.known_words is None else unknown_words(job.edits[0].prompt, model.known_words)
         told += [f"the model does not know {', '.join(map(repr, strange))}"] if strange else []
         settings = {
-            "method": options.method,
+            "method": options.method or inversion.method,
             "seconds": round(time.perf_counter() - started, 2),
             "notes": told,
             "command": shlex.join([*COMMAND, *words]),

@@ -52,7 +52,8 @@ class EditRun:
         inversion: A run's folder (lightning_logs/version_0), a picture's folder in it, or an inversion.safetensors.
         prompt: What the picture is to show; may be given many times.
         edits: A YAML of edits: a list of {prompt, kind, ...}, or {picture, edits: [...]}, or a list of these.
-        method: How the source is reproduced: null_text, ddim, negative_prompt, direct, residual, or an import path.
+        method: How the source is reproduced: a method of fit that the file can serve, or an import path; by default the
+            one that it was inverted by.
         variants: So many edits that differ in the noise they draw, as --seed 1,2,3 does.
         attention: A word whose attention is drawn over the picture; may be given many times.
         model: The model, where it is not any more where the inversion says.
@@ -65,7 +66,7 @@ class EditRun:
     inversion: Path | None = None
     prompt: list[str] | None = None
     edits: Path | None = None
-    method: str = "null_text"
+    method: str | None = None
     variants: int | None = None
     attention: list[str] | None = None
     model: str | None = None
@@ -87,7 +88,7 @@ def main(words: Sequence[str]) -> int:
             chosen = {name: getattr(options, name) for name in ("method", "batch_size")}
             attention = options.attention or ()
             edited = edit(model, inversion, job.edits, original=original, attention=attention, **chosen)
-            settings, tensorboard = {"method": options.method}, options.tensorboard
+            settings, tensorboard = {"method": options.method or inversion.method}, options.tensorboard
             for path, text in write_edits(
                 job, inversion, edited, original, settings, tensorboard=tensorboard
             ):

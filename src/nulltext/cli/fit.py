@@ -67,7 +67,8 @@ class MethodChoice:
     """How pictures are inverted.
 
     Args:
-        method: null_text, ddim, negative_prompt, direct, residual, or the import path of a class: my_module.MyMethod.
+        method: null_text, negative_prompt, ddim, direct, residual, edit_friendly, flow_edit, or the
+            import path of a class: my_module.MyMethod.
         init: An inversion.safetensors of the same picture to start from: more inner steps, another guidance scale.
     """
 

@@ -16,20 +16,25 @@ Denoise: TypeAlias = Callable[[Tensor, int], Prediction]
 
 
 def sample(
-    denoise: Denoise, schedule: Schedule, z: Tensor, after: Callable[[Tensor, int], Tensor] | None = None
+    denoise: Denoise,
+    schedule: Schedule,
+    z: Tensor,
+    after: Callable[[Tensor, int], Tensor] | None = None,
+    first: int = 0,
 ) -> Iterator[Tensor]:
     """Samples from noise to a picture's latents.
 
     Args:
         denoise: The denoiser.
         schedule: T steps.
-        z: The noise z_T (B, C, h, w).
+        z: The noise z_T (B, C, h, w), or the latents at the start of step ``first``.
         after: Changes the latents at the end of step i, such as keeping them outside a mask.
+        first: The steps before it are left out.
 
     Yields:
-        The latents (B, C, h, w) at the end of each of the T steps; the last are z_0.
+        The latents (B, C, h, w) at the end of each step; the last are z_0.
     """
-    for i in range(schedule.steps):
+    for i in range(first, schedule.steps):
         z = step(denoise(z, i), schedule.there(i))
         if after is not None:
             z = after(z, i)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from nulltext.editing.regions import Source
 from nulltext.editing.tokens import find_word, has_word
 from nulltext.editing.visibility import until_visible
 from nulltext.errors import UserError
-from nulltext.inversion import find_method
+from nulltext.inversion import method_for
 from nulltext.inversion.base import InversionMethod, Replay
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
@@ -54,8 +55,8 @@ def edit(
         model: The model that the inversion was made with.
         inversion: The inverted picture.
         edits: A target prompt, an ``Edit``, or several.
-        method: How the source is reproduced: a method's name or import path, such as ``null_text``, ``ddim``,
-            ``negative_prompt`` or ``direct``; the replay, where it is known already; by default the inversion's own.
+        method: How the source is reproduced: a method's name or import path, such as ``ddim`` or ``residual``; the
+            replay, where it is known already; by default the inversion's own.
         original: The picture (3, H, W) in [-1, 1]: its pixels stay outside the masks, and ``direct`` computes its
             pivot from it. By default the reconstruction takes its place.
         attention: Words whose attention maps are wanted.
@@ -69,11 +70,11 @@ def edit(
     wanted = [e if isinstance(e, Edit) else Edit(e) for e in several]
     if not wanted:
         raise UserError("there is no edit to make; give --prompt 'a photo of ...'")
-    choices = choose(model, inversion, wanted, attention)
-    replay = method if isinstance(method, Replay) else _replay(model, inversion, method, original)
+    by = method if isinstance(method, Replay | InversionMethod) else method_for(inversion, method)
+    choices = choose(model, inversion, wanted, attention, by.held)
+    replay = by if isinstance(by, Replay) else _replay(model, inversion, by, original)
     cond = model.embed(inversion.prompt, inversion.size)
-    schedule = inversion.schedule(model)
-    source = Source(model, inversion, schedule, cond, replay.null_texts, replay.trajectory, replay.shift)
+    source = Source(model, inversion, replay.schedule or inversion.schedule(model), cond, replay)
     plans = prepare(source, choices, batch_size)
     reconstruction = model.decode(source.trajectory[-1])[0]
     unedited = reconstruction.cpu()
@@ -92,16 +93,15 @@ def edit(
 
 
 def _replay(
-    model: DiffusionModel, inversion: Inversion, method: str | InversionMethod | None, original: Tensor | None
+    model: DiffusionModel, inversion: Inversion, method: InversionMethod, original: Tensor | None
 ) -> Replay:
     """The source under a method; one that lacks its pivot computes it from the original, or its reconstruction."""
-    named = method if isinstance(method, InversionMethod) else find_method(method or inversion.method)()
-    if not named.stores_pivot or inversion.pivot is not None:
-        return named.replay(model, inversion, None)
+    if method.served_by(inversion):
+        return method.replay(model, inversion)
     if original is not None:
-        return named.replay(model, inversion, model.encode(original[None]))
-    own = find_method(inversion.method)().replay(model, inversion)
-    return named.replay(model, inversion, own.trajectory[-1])
+        return method.replay(model, inversion, model.encode(original[None]))
+    own = method_for(inversion).replay(model, inversion)
+    return method.replay(model, inversion, own.trajectory[-1])
 
 
 def _run(source: Source, plans: Sequence[Plan], attention: Sequence[str]) -> list[EditResult]:
@@ -122,17 +122,14 @@ def _run(source: Source, plans: Sequence[Plan], attention: Sequence[str]) -> lis
         if control is not None:
             control.start_step(i)
             batch, text = [z, source.trajectory[i], z], [nulls, source.cond, targets]
-        latents, texts = torch.cat(batch), Conditioning.cat(text)
-        if source.shift is None:
-            prediction = model.predict(latents, source.schedule, i, texts)
-        else:
-            asked = model.predict(latents + source.shift[i], source.schedule, i, texts)
-            prediction = asked.at(latents, source.schedule.here(i))
+        predict = partial(model.predict, schedule=source.schedule, i=i, text=Conditioning.cat(text))
+        prediction = source.replay.ask(predict, torch.cat(batch), i, source.schedule.here(i))
         return guide(prediction[:n], prediction[-n:], w)
 
     def after(z: Tensor, i: int) -> Tensor:
         """Each edit inside its mask, the source's trajectory outside."""
-        done, held = (i + 1) / source.schedule.steps, []
+        done, held, added = (i + 1) / source.schedule.steps, [], source.replay.added
+        z = z if added is None else z + added[i]
         for k, plan in enumerate(plans):
             mask, own = plan.mask(control, k + 1) if done > plan.edit.start else None, z[k : k + 1]
             held.append(own if mask is None else torch.lerp(source.trajectory[i + 1], own, mask))
@@ -140,7 +137,7 @@ def _run(source: Source, plans: Sequence[Plan], attention: Sequence[str]) -> lis
 
     z = torch.cat([plan.start for plan in plans])
     with controlled(model, control):
-        for latents in sample(denoise, source.schedule, z, after):
+        for latents in sample(denoise, source.schedule, z, after, source.replay.first):
             z = latents
     pictures, results = model.decode(z), []
     for k, plan in enumerate(plans):

@@ -13,7 +13,7 @@ COARSE = 0.32
 
 def start_noise(source: Source, steps: int) -> Tensor:
     """The noise (1, C, h, w) for so many ``detail_steps``; a plain inversion that is stored is not made again."""
-    inversion, noise = source.inversion, source.trajectory[0]
+    inversion, noise = source.inversion, source.trajectory[source.replay.first]
     if steps == inversion.detail_steps:
         plain = None if inversion.detail_noise is None else inversion.detail_noise[None].to(noise)
     else:

@@ -21,6 +21,7 @@ from nulltext.editing.phrases import note_on
 from nulltext.editing.regions import REGIONS, Context, Region, Source, regions_of
 from nulltext.editing.regions.noise_difference import noise_difference
 from nulltext.editing.tokens import Tokens, find_word, has_word, tokenize
+from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
@@ -72,19 +73,28 @@ class EditResult:
 
 
 def choose(
-    model: DiffusionModel, inversion: Inversion, edits: Sequence[Edit], attention: Sequence[str]
+    model: DiffusionModel, inversion: Inversion, edits: Sequence[Edit], attention: Sequence[str], held: bool
 ) -> list[Choice]:
-    """Settles what edits leave open; UserError for words that no prompt has, or prompts that do not suit the kind."""
+    """Settles what edits leave open; ``held``: their steps are tied to the source's.
+
+    UserError for words that no prompt has, prompts that do not suit the kind, other noise where edits are held.
+    """
     prompts = dict.fromkeys(edit.prompt for edit in edits)
     for note in (n for p in prompts for n in (weights_note(p), note_on(inversion.prompt, p)) if n):
         warnings.warn(note, stacklevel=3)
     source, choices = tokenize(model.tokenizer, inversion.prompt), []
     for edit in edits:
         target = tokenize(model.tokenizer, edit.prompt)
+        if held and (edit.seed is not None or edit.detail_steps):
+            raise UserError(
+                "by this method an edit starts from the source's own latents; leave out seed and detail_steps, or give "
+                "--method ddim"
+            )
         for word in (*attention, *edit.blend_words):
             find_word(source if has_word(source, word) else target, word)
         same = target.ids == source.ids and not edit.equalizer
         taken = _taken(edit, source, target, model, same, inversion.guidance_scale)
+        taken = replace(taken, detail_steps=0) if held else taken
         control = taken.control_kind().control(source, target, inversion.steps)
         choices.append(Choice(edit, taken, source, target, control, same))
     return choices

@@ -25,7 +25,6 @@ from nulltext.evaluation.ways import edit_of
 from nulltext.inversion.base import InversionMethod, Replay, StepRecord, guided_denoiser, plain_noise
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import describe, run
-from nulltext.inversion.pivot import invert_to_noise
 from nulltext.metrics import Reference, Suite
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
@@ -130,7 +129,7 @@ class Runner:
 
         replay, stepped = self._measured(lambda: run(method, model, state, tell), count)
         nulls = whole = cost.plus(begun, stepped)  # to null texts, and to the end of the trajectory
-        if all(map(torch.equal, before, state.null)):  # nothing was learned
+        if replay.added is None and all(map(torch.equal, before, state.null)):  # an edit needs no step of it
             nulls = cost.plus(begun)
         state.detail_noise, detail = self._detail(method, batch) if sees else (None, Cost())
         pictures, decoding = self._measured(lambda: as_saved(model.decode(replay.trajectory[-1])), count)
@@ -138,11 +137,10 @@ class Runner:
             first = source.tasks[0]
             picture = Picture(source.pixels, first.prompt, first.name, placement=source.placement)
             inversion = describe(model, method, state, picture, i, float("nan"))
-            part = Replay([null[i : i + 1] for null in replay.null_texts], replay.trajectory[:, i : i + 1])
             for task in source.tasks:
                 self._put(task, name, RECONSTRUCTION, whole.plus(decoding), pictures[i])
                 for way in self.settings.editing if task.target_prompt is not None else ():
-                    self._edit(task, name, way, inversion, part, (nulls, whole, detail))
+                    self._edit(task, name, way, inversion, replay.row(i), (nulls, whole, detail))
 
     def _put(self, task: Task, method: str, way: str, cost: Cost, picture: Tensor) -> None:
         """Saves an output (3, H, W) in [0, 1], in steps of 1/255, and keeps it to be scored."""
@@ -157,12 +155,13 @@ class Runner:
 
     def _pivot(self, method: InversionMethod, batch: Batch) -> tuple[Tensor, Cost]:
         """The pivot (T + 1, S, C, h, w) and its cost from the picture on."""
-        settling = method.fixed_point_iterations, method.pivot_tolerance
-        schedule = method.schedule(self.model, self.size)
+        key = (type(method).make_pivot, method.steps, method.start_sigma, method.fixed_point_iterations)
         pivot, cost = self._once(
             batch,
-            (method.steps, method.start_sigma, *settling),
-            lambda: invert_to_noise(self.model, schedule, batch.z_0, batch.cond, *settling),
+            (*key, method.pivot_tolerance, getattr(method, "noise_seed", None)),
+            lambda: method.make_pivot(
+                self.model, method.schedule(self.model, self.size), batch.z_0, batch.cond
+            ),
         )
         return pivot, batch.cost.plus(cost)
 

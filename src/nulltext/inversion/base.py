@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
-from nulltext.diffusion import Denoise, Prediction, Schedule, guide, step, trajectory
+from nulltext.diffusion import Denoise, Level, Prediction, Schedule, guide, step, trajectory
 from nulltext.errors import UserError
 from nulltext.inversion.pivot import invert_to_noise
 from nulltext.models.base import DiffusionModel
@@ -68,7 +68,25 @@ class Replay:
 
     null_texts: list[Conditioning]  # T, B rows each
     trajectory: Tensor  # (T + 1, B, C, h, w), noisiest first; its end is the reconstruction
-    shift: Tensor | None = None  # (T, B, C, h, w): what is added to the latents that the network is asked at
+    shift: Tensor | None = None  # (T, B, C, h, w): step i asks the network at z + shift[i]
+    added: Tensor | None = None  # (T, B, C, h, w): what step i adds where it ends
+    first: int = 0  # the step that edits start with; before it they are the source
+    schedule: Schedule | None = None  # where steps end, if not on the levels of the inversion
+
+    def row(self, b: int) -> Replay:
+        """Picture b of the B."""
+        nulls, rows = [null[b : b + 1] for null in self.null_texts], slice(b, b + 1)
+        shift, added = (None if x is None else x[:, rows] for x in (self.shift, self.added))
+        return replace(self, null_texts=nulls, trajectory=self.trajectory[:, rows], shift=shift, added=added)
+
+    @property
+    def held(self) -> bool:
+        """Whether an edit's steps are tied to the source's, so that no other noise can start them."""
+        return self.shift is not None or self.added is not None
+
+    def ask(self, predict: Callable[[Tensor], Prediction], z: Tensor, i: int, level: Level) -> Prediction:
+        """The prediction at latents z of a level, made where the method asks in step i."""
+        return predict(z) if self.shift is None else predict(z + self.shift[i]).at(z, level)
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,19 @@ class InversionMethod:
 
     title: ClassVar[str]  # what tables and pictures call it
     stores_pivot: ClassVar[bool] = False  # whether the file holds the pivot, for replay
+    held: ClassVar[bool] = False  # as of its replays
+    draws: ClassVar[bool] = (
+        False  # whether the pivot is drawn, not inverted: then its file serves no other method
+    )
+
+    @classmethod
+    def of(cls, inversion: Inversion) -> Self:
+        """The method with the settings of an inversion, where it has settings of these names."""
+        names = {f.name for f in dataclasses.fields(cls) if f.init} & inversion.settings.keys()
+        try:
+            return cls(**{name: inversion.settings[name] for name in names})
+        except TypeError as error:
+            raise UserError(f"the settings of this inversion make no sense ({error}); invert again") from None
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense, each with what to type instead."""
@@ -138,7 +169,8 @@ class InversionMethod:
 
     def detail_steps_for(self, model: DiffusionModel) -> int:
         """The steps of the plain inversion whose noise is stored for edits."""
-        return model.edit_defaults.detail_steps if self.detail_steps is None else self.detail_steps
+        steps = model.edit_defaults.detail_steps if self.detail_steps is None else self.detail_steps
+        return 0 if self.held else steps
 
     @torch.no_grad()
     def begin(
@@ -147,13 +179,27 @@ class InversionMethod:
         """The pivot of latents z_0 (B, C, h, w) under B prompts, unless it is given, and all else before the steps."""
         size = pixel_size(model, z_0)
         schedule, null_text = self.schedule(model, size), self.null_text(model, cond, size)
-        if pivot is None:
-            iterations, tolerance = self.fixed_point_iterations, self.pivot_tolerance
-            pivot = invert_to_noise(model, schedule, z_0, cond, iterations, tolerance)
+        pivot = self.make_pivot(model, schedule, z_0, cond) if pivot is None else pivot
         start = self.learnable(model, null_text)
         detail = plain_noise(model, z_0, cond, self.detail_steps_for(model), self.start_sigma)
         null = [start.clone() for _ in range(self.steps)]
         return State(schedule, cond, null_text, pivot, pivot[0], null, detail)
+
+    def make_pivot(
+        self, model: DiffusionModel, schedule: Schedule, z_0: Tensor, cond: Conditioning
+    ) -> Tensor:
+        """The pivot (T + 1, B, C, h, w), noisiest first, of latents z_0 (B, C, h, w)."""
+        return invert_to_noise(model, schedule, z_0, cond, self.fixed_point_iterations, self.pivot_tolerance)
+
+    def served_by(self, inversion: Inversion) -> bool:
+        """Whether the file alone is enough for ``replay``, without the original."""
+        return True
+
+    def anchor(
+        self, replay: Replay, schedule: Schedule, pivot: Tensor, residuals: Tensor | None = None
+    ) -> Replay:
+        """What of a pivot and of residuals (T, B, C, h, w) edits go along; nothing, unless a method says so."""
+        return replay
 
     @torch.no_grad()
     def step(self, model: DiffusionModel, state: State, i: int, notify: OnInnerStep = None) -> StepRecord:

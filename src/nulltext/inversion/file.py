@@ -54,11 +54,17 @@ class Inversion:
     detail_steps: int = 0  # of the plain inversion that ended in the detail noise
     detail_noise: Tensor | None = None  # (C, h, w), see inversion.base.plain_noise
     pivot: Tensor | None = None  # (T + 1, C, h, w), where the method replays it
+    residuals: Tensor | None = None  # (T, C, h, w), what each step adds, where the pivot was drawn
 
     @property
     def steps(self) -> int:
         """The number of steps T."""
         return len(self.null_embeddings)
+
+    @property
+    def nbytes(self) -> int:
+        """What its tensors take in the file, fp32."""
+        return sum(4 * value.numel() for value in vars(self).values() if isinstance(value, Tensor))
 
     def save(self, path: Path) -> None:
         """Writes ``inversion.safetensors``: the tensors, and everything else as JSON in the metadata."""
@@ -103,7 +109,8 @@ class Inversion:
                 "restore the scheduler's config or invert the picture again"
             )
         embeddings, noise = (self.steps, *model.embedding_shape), model.latent_shape(self.size)
-        stored = [x for x in (self.noise, self.detail_noise) if x is not None]
+        along = [x[0] for x in (self.pivot, self.residuals) if x is not None]
+        stored = [x for x in (self.noise, self.detail_noise, *along) if x is not None]
         rows, width = self.null_embeddings.shape[1:]
         fits = width == embeddings[2] and model.learned.fits(rows, width)
         if not fits or any(tuple(x.shape) != noise for x in stored):

@@ -30,7 +30,8 @@ def run(
         latents.append(state.z)
         after_step(record)
     nulls = [method.null_at(model, state, i) for i in range(state.schedule.steps)]
-    return Replay(nulls, torch.stack(latents))
+    known = state.schedule, state.pivot, state.memory.get("residuals")
+    return method.anchor(Replay(nulls, torch.stack(latents)), *known)
 
 
 def invert(
@@ -72,7 +73,7 @@ def describe(
     height, width = picture.pixels.shape[-2:]
     alphas, sigmas = levels(state.schedule)
     pooled = None if model.learned.pooled else state.null_text.extras.get("pooled")
-    detail = state.detail_noise
+    detail, residuals = state.detail_noise, state.memory.get("residuals")
     return Inversion(
         null_embeddings=torch.stack([null.detach()[b] for null in state.null]),
         noise=state.pivot[0, b],
@@ -101,4 +102,5 @@ def describe(
         detail_steps=0 if detail is None else method.detail_steps_for(model),
         detail_noise=None if detail is None else detail[b],
         pivot=state.pivot[:, b] if method.stores_pivot else None,
+        residuals=None if residuals is None else residuals[:, b],
     )

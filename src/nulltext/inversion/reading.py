@@ -13,7 +13,7 @@ from nulltext.errors import UserError
 from nulltext.inversion.base import MAX_ITERATIONS
 
 FORMAT_VERSION = 1
-DIMENSIONS = {"null_embeddings": 3, "noise": 3, "detail_noise": 3, "pooled": 1, "pivot": 4}
+DIMENSIONS = {"null_embeddings": 3, "noise": 3, "detail_noise": 3, "pooled": 1, "pivot": 4, "residuals": 4}
 MAX_BYTES = 2**31  # of one tensor in fp32; SDXL at a thousand steps takes a third of it
 MAX_SIDE = 2**16  # pixels
 MAX_PROMPT = 10_000  # characters
@@ -61,6 +61,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ValueError("its tensors have other shapes")
         if "pivot" in tensors and len(tensors["pivot"]) != len(facts["timesteps"]) + 1:
             raise ValueError("its pivot has another length")
+        if "residuals" in tensors and len(tensors["residuals"]) != len(facts["timesteps"]):
+            raise ValueError("its residuals have another length")
         if ("detail_noise" in tensors) != bool(facts.get("detail_steps")):
             raise ValueError("its detail has no steps or its steps no detail")
     return facts, tensors

@@ -14,6 +14,7 @@ from nulltext.diffusion import Schedule
 from nulltext.editing.kinds.controls import AttentionControl
 from nulltext.editing.options import Edit
 from nulltext.editing.tokens import Tokens, find_word, has_word
+from nulltext.inversion.base import Replay
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
@@ -27,9 +28,17 @@ class Source:
     inversion: Inversion
     schedule: Schedule
     cond: Conditioning  # its prompt, one row
-    null_texts: Sequence[Conditioning]  # T, one row each
-    trajectory: Tensor  # (T + 1, 1, C, h, w), noisiest first; the end is the reconstruction
-    shift: Tensor | None = None  # (T, 1, C, h, w): what is added to the latents that the network is asked at
+    replay: Replay  # one row
+
+    @property
+    def null_texts(self) -> Sequence[Conditioning]:
+        """T null texts, one row each."""
+        return self.replay.null_texts
+
+    @property
+    def trajectory(self) -> Tensor:
+        """(T + 1, 1, C, h, w), noisiest first; the end is the reconstruction."""
+        return self.replay.trajectory
 
     @property
     def size(self) -> tuple[int, int]:

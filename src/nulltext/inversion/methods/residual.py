@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from torch import Tensor
 
+from nulltext.diffusion import Schedule
+from nulltext.inversion.anchored import Anchored
 from nulltext.inversion.base import Replay
-from nulltext.inversion.methods.ddim import Direct
-from nulltext.models.base import DiffusionModel
-
-if TYPE_CHECKING:
-    from nulltext.inversion.file import Inversion
 
 
 @dataclass(frozen=True)
-class Residual(Direct):
+class Residual(Anchored):
     """DirectEdit (arXiv 2605.02417): the network is asked where inversion asked it, so that w = 1 comes back exactly.
 
     Plain inversion evaluates the network at the latents that a step leaves, sampling at those that it reached. Their
@@ -24,14 +21,13 @@ class Residual(Direct):
     It costs no evaluation. A refined pivot has no residual, so there is no fixed-point iteration.
     """
 
-    fixed_point_iterations: int = 0
+    fixed_point_iterations: int = field(default=0, init=False)
 
     title: ClassVar[str] = "residual"
+    held: ClassVar[bool] = True
 
-    def replay(self, model: DiffusionModel, inversion: Inversion, z_0: Tensor | None = None) -> Replay:
-        """The pivot, and the residual of each step where the pivot was not refined."""
-        if inversion.pivot is None:
-            inversion = replace(inversion, fixed_point_iterations=0)
-        known = super().replay(model, inversion, z_0)
-        refined = inversion.fixed_point_iterations > 0
-        return known if refined else replace(known, shift=known.trajectory[1:] - known.trajectory[:-1])
+    def anchor(
+        self, replay: Replay, schedule: Schedule, pivot: Tensor, residuals: Tensor | None = None
+    ) -> Replay:
+        """The residuals of the pivot's steps, which are where the network is asked."""
+        return replace(replay, shift=pivot[1:] - pivot[:-1])
