@@ -82,7 +82,8 @@ EDITS: dict[str, Way] = {
     "plain, mask found": Way({"kind": "plain", "keep_pixels": False}),
     "replace or refine, mask found": Way({**CONTROLLED, "keep_pixels": False}),
     "replace or refine, mask found, pixels kept": Way(CONTROLLED),
-    "plain, mask found, pixels kept (default)": Way(),
+    "plain, mask found, pixels kept, judged (default)": Way(),
+    "the same, not judged": Way({"judge": "none"}),
     "plain from calmer detail": Way({"kind": "plain", "local_blend": None}),
     "replace or refine from calmer detail (default without a mask)": Way({"local_blend": None}),
 }

@@ -1,4 +1,4 @@
-"""What is inverted: drawn scenes that the shipped model was not trained on, and photographs."""
+"""What is inverted: drawn scenes that the shipped models were not trained on, and photographs."""
 
 from __future__ import annotations
 
@@ -54,11 +54,13 @@ def subjects_of(model: DiffusionModel, drawings: int, photographs: int, batch: i
 
 
 def drawn_pictures(number: int, size: int) -> Drawn:
-    """Held-out scenes of the farmyard: pixels (3, S, S) in [-1, 1] and captions."""
-    from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
+    """Held-out scenes of the farmyard of that size: pixels (3, S, S) in [-1, 1] and captions."""
+    from nulltext.farmyard.world import HELD_OUT_SEEDS, SHIPPED, draw
+    from nulltext.farmyard.world.worlds import WORLDS
 
-    scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]
-    return [(from_image(draw(scene, size)), caption(scene)) for scene in scenes]
+    world = WORLDS.get(size, SHIPPED)
+    scenes = [world.random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]
+    return [(from_image(draw(scene, size)), world.caption(scene)) for scene in scenes]
 
 
 def photographs_of_scikit(size: int) -> Drawn:
@@ -73,11 +75,7 @@ def photographs_of_scikit(size: int) -> Drawn:
 
 
 def check_installed(*modules: str) -> None:
-    """Refuses to start where an optional package is missing.
-
-    Raises:
-        UserError: With what to install.
-    """
+    """Refuses to start where an optional package is missing: a UserError with what to install."""
     for module in modules:
         if find_spec(module) is None:
             raise UserError(f"this needs {module}, which is not installed; pip install 'nulltext[eval]'")

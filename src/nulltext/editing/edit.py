@@ -7,7 +7,7 @@ step. Nothing is optimised again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from nulltext.editing.options import Edit
 from nulltext.editing.plans import EditResult, Plan, choose, prepare
 from nulltext.editing.regions import Source
 from nulltext.editing.tokens import find_word, has_word
+from nulltext.editing.verdict import find_judge
 from nulltext.editing.visibility import until_visible
 from nulltext.errors import UserError
 from nulltext.inversion import method_for
@@ -70,6 +71,7 @@ def edit(
     wanted = [e if isinstance(e, Edit) else Edit(e) for e in several]
     if not wanted:
         raise UserError("there is no edit to make; give --prompt 'a photo of ...'")
+    judges = {e.judge: find_judge(model, e.judge) for e in wanted}
     by = method if isinstance(method, Replay | InversionMethod) else method_for(inversion, method)
     choices = choose(model, inversion, wanted, attention, by.held)
     replay = by if isinstance(by, Replay) else _replay(model, inversion, by, original)
@@ -83,13 +85,22 @@ def edit(
         batches = [plans[k : k + batch_size] for k in range(0, len(plans), batch_size)]
         return [result for some in batches for result in _run(source, some, attention)]
 
-    results = until_visible(make, plans, unedited)
     picture = unedited if original is None else original.cpu()
-    for k, (plan, result) in enumerate(zip(plans, results, strict=True)):
-        if plan.edit.keep_pixels and result.mask is not None and not plan.choice.same:
-            composed = keep_pixels(picture, result.picture, unedited, result.mask)
-            results[k] = replace(result, picture=composed)
-    return Edited(reconstruction, results)
+
+    def composed(plan: Plan, result: EditResult) -> Tensor:
+        if not plan.edit.keep_pixels or result.mask is None or plan.choice.same:
+            return result.picture
+        return keep_pixels(picture, result.picture, unedited, result.mask)
+
+    def verdict(plan: Plan, result: EditResult) -> Mapping[str, float]:
+        judge = judges[plan.edit.judge]
+        if judge is None or plan.edit.compat:
+            return {}
+        return judge(composed(plan, result), inversion.prompt, plan.edit.prompt)
+
+    results = until_visible(make, plans, unedited, verdict)
+    pairs = zip(plans, results, strict=True)
+    return Edited(reconstruction, [replace(r, picture=composed(p, r)) for p, r in pairs])
 
 
 def _replay(

@@ -55,6 +55,9 @@ class Edit:
         detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, one evaluation each;
             0 starts from the source's own noise. By default what suits the model, 0 where it does not say.
         seed: Draws other noise inside the mask: another hat on the same head.
+        judge: The CLIP that says whether each change of the prompt is seen: auto, the model's own where it has one; a
+            folder or a hub id; none. An edit that lacks a change is made again at guidance 3 and 7.5, where its
+            guidance scale is open, and the least that shows most is taken.
         name: Names the files; made from the prompt by default.
         compat: Copy the reference code where its errors change the result.
     """
@@ -74,6 +77,7 @@ class Edit:
     null: Null = "auto"
     detail_steps: int | None = None
     seed: int | None = None
+    judge: str = AUTO
     name: str | None = None
     compat: bool = False
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from nulltext import __version__
 from nulltext.editing.edit import Edited, EditResult
 from nulltext.editing.options import Edit
+from nulltext.editing.verdict import said
 from nulltext.files import write_text
 from nulltext.inversion.file import Inversion
 from nulltext.pixels import from_image, save_png, to_image, to_unit
@@ -84,7 +85,7 @@ def _write_edit(
         "Software": f"nulltext {__version__}",
     }
     save_png(path, result.picture, text)
-    yield path, result.edit.prompt
+    yield path, result.edit.prompt + (f" ({said(result.verdict)})" if result.verdict else "")
     if result.mask is not None:
         path = folder / f"{name}-mask.png"
         gray = Image.fromarray((result.mask * 255).round().byte().numpy())
@@ -127,6 +128,7 @@ def _facts(result: EditResult, inversion: Inversion, path: Path) -> dict[str, An
     return {
         **{f.name: getattr(result.edit, f.name) for f in dataclasses.fields(Edit)},
         "mask": None if mask is None else "tensor" if isinstance(mask, Tensor) else str(mask),
+        "verdict": {change: round(margin, 4) for change, margin in result.verdict.items()},
         "masked_share": None if result.mask is None else round(float(result.mask.mean()), 4),
         "inversion": str(path),
         "source_prompt": inversion.prompt,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Any
 
@@ -70,6 +70,7 @@ class EditResult:
     latents: Tensor  # (C, h, w), what the picture was decoded from
     mask: Tensor | None  # (h, w) over the latents, at the last step; None where the edit acted everywhere
     attention: dict[str, Tensor]  # of each wanted word: where it was looked at, (h', w'), mean over the steps
+    verdict: Mapping[str, float] = field(default_factory=dict)  # of each change: above 0 where a CLIP sees it
 
 
 def choose(

@@ -1,10 +1,11 @@
-"""An edit that changes nothing visible is made again with stronger guidance, or reported; never silent."""
+"""An edit that changes nothing visible, or lacks a change, is made again with stronger guidance, or reported."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,35 +18,79 @@ FAINT = 0.05
 FAINT_ANYWHERE = 0.005
 """The same of the whole picture, without a mask or under a painted one: any patch that moves as one counts."""
 STRONGER = (3.0, 7.5)
-"""The guidance scales that a faint edit is tried with next, where it leaves the scale open."""
+"""The guidance scales that an edit is tried with next, where it leaves the scale open."""
+NOTHING = (False, 0)
+"""What an edit lacks that is visible and shows every change."""
+
+Verdict: TypeAlias = Callable[[Plan, EditResult], Mapping[str, float]]
+"""Says of an edit how clearly each change of its prompt is seen, above 0 where it is."""
 
 
 def until_visible(
-    make: Callable[[Sequence[Plan]], list[EditResult]], plans: Sequence[Plan], unedited: Tensor
+    make: Callable[[Sequence[Plan]], list[EditResult]],
+    plans: Sequence[Plan],
+    unedited: Tensor,
+    verdict: Verdict = lambda plan, result: {},
 ) -> list[EditResult]:
-    """Makes edits; what changes nothing visible is guided more where it leaves its guidance scale open.
+    """Makes edits; what changes nothing visible, or lacks a change, is guided more where its guidance scale is open.
 
-    Warns where another guidance scale was taken, and where an edit still equals ``unedited``, the reconstruction.
+    Of the guidance scales that are tried, the least that shows everything is taken, or that which shows most. Warns
+    where another one was taken than at first, and of what is still missing.
+
+    Args:
+        make: Makes edits of plans.
+        plans: The plans.
+        unedited: The reconstruction (3, H, W).
+        verdict: How clearly each change of an edit's prompt is seen, above 0 where it is.
     """
-    results = make(plans)
-    faint = [k for k, r in enumerate(results) if not plans[k].choice.same and _is_faint(r, unedited)]
-    tried = {k: [float(plans[k].edit.guidance_scale or 0)] for k in faint}
-    masked = [k for k in faint if (mask := results[k].mask) is not None and bool(mask.any())]
+    results = [_judged(p, r, verdict) for p, r in zip(plans, make(plans), strict=True)]
+    first = {
+        k: r for k, r in enumerate(results) if not plans[k].choice.same and _lacks(r, unedited) != NOTHING
+    }
+    tried = {k: [float(plans[k].edit.guidance_scale or 0)] for k in first}
+    masked = [k for k, r in first.items() if r.mask is not None and bool(r.mask.any())]
     left_open = [k for k in masked if plans[k].choice.edit.guidance_scale is None]
     for w in STRONGER:
-        stronger = [k for k in left_open if k in faint and tried[k][0] < w]
+        stronger = [k for k in left_open if tried[k][0] < w and _lacks(results[k], unedited) != NOTHING]
         again = [replace(plans[k], edit=replace(plans[k].edit, guidance_scale=w)) for k in stronger]
-        for k, result in zip(stronger, make(again), strict=True):
+        for k, plan, result in zip(stronger, again, make(again), strict=True):
             tried[k].append(w)
-            if not _is_faint(result, unedited):
-                results[k] = result
-                faint.remove(k)
-                before = f"changes next to nothing at guidance_scale {tried[k][0]:g}"
-                warnings.warn(f"{result.edit.prompt!r} {before}: taken at {w:g}", stacklevel=3)
-    for k in faint:
+            judged = _judged(plan, result, verdict)
+            if _lacks(judged, unedited) < _lacks(results[k], unedited):
+                results[k] = judged
+    for k, before in first.items():
+        if results[k] is not before:
+            taken = results[k].edit.guidance_scale
+            warnings.warn(
+                f"{_missing(before, unedited)} at guidance_scale {tried[k][0]:g}: taken at {taken:g}",
+                stacklevel=3,
+            )
+        if _lacks(results[k], unedited) == NOTHING:
+            continue
         if plans[k].bound is None or not _is_seen(results[k], unedited):  # a mask may be painted generously
-            warnings.warn(_report(plans[k], results[k], tried[k]), stacklevel=3)
+            warnings.warn(_report(plans[k], results[k], unedited, tried[k]), stacklevel=3)
     return results
+
+
+def _judged(plan: Plan, result: EditResult, verdict: Verdict) -> EditResult:
+    return result if plan.choice.same else replace(result, verdict=verdict(plan, result))
+
+
+def _lacks(result: EditResult, unedited: Tensor) -> tuple[bool, int]:
+    """What an edit lacks, in an order: whether it changes nothing visible, and how many changes are not seen."""
+    return _is_faint(result, unedited), len(_unseen(result))
+
+
+def _unseen(result: EditResult) -> list[str]:
+    return [change for change, margin in result.verdict.items() if margin <= 0]
+
+
+def _missing(result: EditResult, unedited: Tensor) -> str:
+    """What an edit lacks, in words."""
+    prompt = f"{result.edit.prompt!r}"
+    if _is_faint(result, unedited):
+        return f"{prompt} changes next to nothing"
+    return f"{prompt} does not show {_listed([repr(change) for change in _unseen(result)], 'and')}"
 
 
 def _is_faint(result: EditResult, unedited: Tensor) -> bool:
@@ -59,15 +104,15 @@ def _is_seen(result: EditResult, unedited: Tensor) -> bool:
     return changed_share(result.picture, unedited, everywhere, WIDE) >= FAINT_ANYWHERE
 
 
-def _report(plan: Plan, result: EditResult, tried: Sequence[float]) -> str:
-    """One line: the edit changes next to nothing, and what to type that was not tried yet."""
+def _report(plan: Plan, result: EditResult, unedited: Tensor, tried: Sequence[float]) -> str:
+    """One line: what the edit lacks, and what to type that was not tried yet."""
     prompt = f"{result.edit.prompt!r}"
     if result.mask is not None and not bool(result.mask.any()):  # more guidance would not help
         found = plan.found is not None and not bool(plan.found.any())
         why = "means the same picture to the model" if found else "has an empty mask"
         return f"{prompt} {why}, so nothing changes: try {_listed(_advice(plan, max(STRONGER)), 'or')}"
     done = f"guidance_scale was {_listed([f'{w:g}' for w in tried], 'and')}"
-    return f"{prompt} changes next to nothing: try {_listed(_advice(plan, max(tried)), 'or')} ({done})"
+    return f"{_missing(result, unedited)}: try {_listed(_advice(plan, max(tried)), 'or')} ({done})"
 
 
 def _advice(plan: Plan, tried: float) -> list[str]:
