@@ -13,7 +13,7 @@ from quick_inversion import SOURCE, SWAP, quick_inversion
 
 from nulltext.data.picture import read_picture
 from nulltext.editing import Edit, edit
-from nulltext.editing.output import free_name, slug, write_edits
+from nulltext.editing.output import Pictures, free_name, slug, write_edits
 from nulltext.models.base import DiffusionModel
 
 
@@ -36,7 +36,9 @@ def write(sd, folder, *edits, swept=None, attention=(), original=True):
         warnings.simplefilter("ignore")
         edited = edit(model, inversion, edits, attention=attention)
     job = Job(folder / "inversion.safetensors", list(edits), swept or {})
-    shown = write_edits(job, inversion, edited, pixels if original else None, {"method": "null_text"})
+    shown = write_edits(
+        job, inversion, edited, Pictures(pixels if original else None), {"method": "null_text"}
+    )
     return edited, shown
 
 

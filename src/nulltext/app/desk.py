@@ -133,7 +133,7 @@ class Desk:
         """
         from nulltext.cli.edit import read, read_original
         from nulltext.editing import edit
-        from nulltext.editing.output import write_edits
+        from nulltext.editing.output import Pictures, write_edits
         from nulltext.inversion.file import Inversion
         from nulltext.models.vocabulary import unknown_words
 
@@ -155,7 +155,7 @@ class Desk:
             "notes": told,
             "command": shlex.join([*COMMAND, *words]),
         }
-        path = write_edits(job, inversion, edited, original, settings)[0][0] if write else job.path
+        path = write_edits(job, inversion, edited, Pictures(original), settings)[0][0] if write else job.path
         return Made(path, edited.results[0].attention)
 
 

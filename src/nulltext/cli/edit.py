@@ -19,7 +19,8 @@ from nulltext.cli.options import combine, pick
 from nulltext.cli.parser import read_options
 from nulltext.cli.words import Listed, gather
 from nulltext.editing import Edit, edit
-from nulltext.editing.output import write_edits
+from nulltext.editing.output import Pictures, write_edits
+from nulltext.editing.paste import read_photo
 from nulltext.editing.phrases import Changes
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
@@ -54,6 +55,7 @@ class EditRun:
         edits: A YAML of edits: a list of {prompt, kind, ...}, or {picture, edits: [...]}, or a list of these.
         method: How the source is reproduced: a method of fit that the file can serve, or an import path; by default the
             one that it was inverted by.
+        photo: The photograph that was inverted: each edit is put back into it, too, at its full size.
         variants: So many edits that differ in the noise they draw, as --seed 1,2,3 does.
         attention: A word whose attention is drawn over the picture; may be given many times.
         model: The model, where it is not any more where the inversion says.
@@ -67,6 +69,7 @@ class EditRun:
     prompt: list[str] | None = None
     edits: Path | None = None
     method: str | None = None
+    photo: Path | None = None
     variants: int | None = None
     attention: list[str] | None = None
     model: str | None = None
@@ -82,15 +85,17 @@ def main(words: Sequence[str]) -> int:
         warnings.showwarning = lambda message, *_, **__: print(f"nulltext: note: {message}")
         jobs, options = read(words)
         inversions = [Inversion.load(job.path) for job in jobs]
+        photos = [options.photo and read_photo(options.photo, inversion) for inversion in inversions]
         model = load_for(inversions, options)
-        for job, inversion in zip(jobs, inversions, strict=True):
+        for job, inversion, photo in zip(jobs, inversions, photos, strict=True):
             original = read_original(job.path.parent / "original.png", inversion.size)
             chosen = {name: getattr(options, name) for name in ("method", "batch_size")}
             attention = options.attention or ()
             edited = edit(model, inversion, job.edits, original=original, attention=attention, **chosen)
-            settings, tensorboard = {"method": options.method or inversion.method}, options.tensorboard
+            settings = {"method": options.method or inversion.method}
+            pictures, tensorboard = Pictures(original, photo), options.tensorboard
             for path, text in write_edits(
-                job, inversion, edited, original, settings, tensorboard=tensorboard
+                job, inversion, edited, pictures, settings, tensorboard=tensorboard
             ):
                 print(f"{path}  {text}")
     return 0

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from nulltext import __version__
+from nulltext.data.frame import Placement
 from nulltext.editing.edit import Edited, EditResult
 from nulltext.editing.options import Edit
+from nulltext.editing.paste import paste
 from nulltext.editing.verdict import said
 from nulltext.files import write_text
 from nulltext.inversion.file import Inversion
@@ -39,19 +42,26 @@ class Job(Protocol):
         """Options and their values: the edits are all combinations for each prompt, the last fastest."""
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What was edited, as far as it is at hand."""
+
+    original: Tensor | None = None  # (3, H, W) in [-1, 1], at the model's size
+    photo: Image.Image | None = None  # the photograph, upright, into which edits are put back as well
+
+
 def write_edits(
     job: Job,
     inversion: Inversion,
     edited: Edited,
-    original: Tensor | None,
+    pictures: Pictures,
     settings: Mapping[str, Any],
     *,
     tensorboard: bool = False,
 ) -> list[tuple[Path, str]]:
     """Writes what came of a job into ``edits/`` beside its inversion: the files, each with what it shows.
 
-    ``original`` is the picture (3, H, W) in [-1, 1], where it is at hand; ``settings`` say what else decided the edits,
-    such as the method; with ``tensorboard`` the sheets go there as well.
+    ``settings`` say what else decided the edits, such as the method; with ``tensorboard`` the sheets go there as well.
     """
     folder = job.path.parent / "edits"
     shown: list[tuple[Path, str]] = []
@@ -60,8 +70,14 @@ def write_edits(
         name = free_name(folder, slug(result.edit.name or result.edit.prompt) + values)
         facts = {**_facts(result, inversion, job.path), **settings}
         shown += _write_edit(folder, name, result, inversion, facts)
+        if pictures.photo is not None:
+            placement = Placement.from_dict(inversion.placement)
+            before = from_image(placement.apply(pictures.photo))
+            full = paste(pictures.photo, placement, result.picture, before)
+            save_png(folder / f"{name}-full.png", full, _text(result, inversion, facts))
+            shown.append((folder / f"{name}-full.png", f"in the photograph, {full.width} x {full.height}"))
     first = job.edits[0]
-    for sheet, label, what in _sheets(job, inversion, edited, original):
+    for sheet, label, what in _sheets(job, inversion, edited, pictures.original):
         path = folder / f"{free_name(folder, f'{slug(first.name or first.prompt)}-{label}')}.png"
         save_png(path, sheet)
         shown.append((path, what))
@@ -78,13 +94,7 @@ def _write_edit(
 ) -> Iterator[tuple[Path, str]]:
     """The edit with its settings inside, its mask, its attention maps, and its settings as JSON."""
     path = folder / f"{name}.png"
-    text = {
-        "prompt": result.edit.prompt,  # ``fit`` on this file finds it there
-        "source_prompt": inversion.prompt,
-        "settings": json.dumps(facts, ensure_ascii=False),
-        "Software": f"nulltext {__version__}",
-    }
-    save_png(path, result.picture, text)
+    save_png(path, result.picture, _text(result, inversion, facts))
     yield path, result.edit.prompt + (f" ({said(result.verdict)})" if result.verdict else "")
     if result.mask is not None:
         path = folder / f"{name}-mask.png"
@@ -96,6 +106,16 @@ def _write_edit(
         save_png(path, heat_over(result.picture, attention))
         yield path, f"where {word!r} is looked at"
     write_text(folder / f"{name}.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _text(result: EditResult, inversion: Inversion, facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a PNG says of itself."""
+    return {
+        "prompt": result.edit.prompt,  # ``fit`` on this file finds it there
+        "source_prompt": inversion.prompt,
+        "settings": json.dumps(facts, ensure_ascii=False),
+        "Software": f"nulltext {__version__}",
+    }
 
 
 def _sheets(
