@@ -47,7 +47,8 @@ By `python -m nulltext.farmyard train --size {size}`, with the settings in `conf
 1. pictures: scenes with seeds from 0 up, drawn by `nulltext.farmyard.world`; for the VAE also pictures with the
    statistics of photographs (dead leaves, 1/f noise, gradients) from `nulltext.farmyard.recipe.data.textures`;
 2. the VAE, on L1, MSE and differences of neighbouring pixels, with a faint KL term;
-3. the CLIP, on captions in many phrasings, part of each batch scenes that differ in one thing alone;
+3. the CLIP, on captions in many phrasings, part of each batch scenes that differ in one thing alone, and on naming
+   each attribute from the vision tower, by heads that are not kept;
 4. {last}
 
 Seeds from 1,000,000 up are held out: no training sees them, and every figure below is measured on them.
