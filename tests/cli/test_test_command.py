@@ -112,6 +112,9 @@ def test_each_method_has_its_own_options_and_a_config_may_have_those_of_others(s
         (["--data.benchmark=pie_bench", "--data.folder=/no/where"], "/no/where"),
         (["--config=benchmark", "--data.folder=/no/where"], "/no/where"),
         (["--methods=ddim,edict"], "edict"),
+        (["--methods=ddim", "--baseline=direct"], "--baseline direct is none of ddim"),
+        (["--config=benchmark", "--finished.theirs=/no/where"], "no folder of finished pictures /no/where"),
+        (["--methods=none"], "no methods are named"),
         (["--methods"], "--methods needs a value, such as --methods ddim,null_text"),
         (["--editing=roughly"], "roughly"),
         (["--data.limit=many"], "data.limit"),
@@ -151,6 +154,7 @@ def test_a_folder_of_ones_own_is_compared_with_the_shipped_config_and_nothing_is
     words += ["--data.folder", str(mine), f"--output={tmp_path / 'out'}"]
     assert main(["test", "--config", "benchmark.yaml", *words]) == 0
     assert sorted(path.name for path in mine.iterdir()) == ["sheep.png", "sheep.txt"]
-    assert (tmp_path / "out" / "results.csv").read_text().count("sheep") == 2
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
     text = capsys.readouterr().out
+    assert "Protocol p" in text and "0 edits of 1 pictures" in text
     assert "left out: clip_whole: no CLIP model was named" in text and "Reconstruction" in text

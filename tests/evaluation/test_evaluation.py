@@ -26,8 +26,8 @@ from nulltext.evaluation import (
     write_results,
 )
 from nulltext.evaluation.benchmarks.base import gather_sources, read_picture
-from nulltext.evaluation.output import contact_sheet
 from nulltext.evaluation.progress import Progress
+from nulltext.evaluation.report.figures import contact_sheet
 from nulltext.evaluation.results import Evaluations, Results, Row, Store, Summary
 from nulltext.evaluation.runner import Runner
 from nulltext.inversion import NullText
@@ -210,7 +210,7 @@ def test_the_inner_steps_are_the_given_optimizers(model, name):
 
 def test_the_source_prompt_as_target_is_the_reconstruction(model, suite, folder, tmp_path):
     chosen = settings(folder, tmp_path, editing=("plain",))
-    runner = Runner(model, suite, chosen, Store(tmp_path, {}))
+    runner = Runner(model, suite, chosen, Store(tmp_path, {}), 32)
     task = open_benchmark(chosen.data).tasks[0]
     (source,) = gather_sources([replace(task, target_prompt=task.prompt)], runner.side, [])
     runner.run([source])
@@ -235,13 +235,13 @@ def test_a_killed_benchmark_continues_and_ends_with_the_same_table(finished, fol
 
     with pytest.raises(Killed):
         evaluate(chosen, model, suite, progress=stop_in_the_second_batch)
-    first = {p: p.stat().st_mtime_ns for p in (tmp_path / "pictures").glob("*.json")}
+    first = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").glob("*.json")}
     assert 0 < len(first) < 4
     seen = []
     results, _ = evaluate(chosen, model, suite, progress=lambda *said: seen.append(said))
     assert seen[0] == (0, 0, "loading the model")  # before anything that takes long
-    assert list(dict.fromkeys(said[:2] for said in seen[1:])) == [(len(first), 4), (4, 4)]
-    assert (seen[1][2], seen[-1][2]) == ("pivot", "done")
+    assert list(dict.fromkeys(said[:2] for said in seen[2:])) == [(len(first), 4), (4, 4)]
+    assert (seen[1][2], seen[2][2], seen[-1][2]) == ("reading the pictures of 4 edits", "pivot", "done")
     assert [doing for *_, doing in seen if doing.startswith("null_text, timestep")] == [
         f"null_text, timestep {i} of 4" for i in (1, 2, 3, 4)
     ]
@@ -272,7 +272,7 @@ def test_a_size_that_the_model_cannot_make_is_refused(folder, model, suite, tmp_
 def test_a_damaged_record_is_done_again(folder, model, suite, tmp_path):
     chosen = settings(folder, tmp_path, limit=1, names=("ddim",), editing=("plain",))
     evaluate(chosen, model, suite)
-    (record,) = (tmp_path / "pictures").glob("*.json")
+    (record,) = (tmp_path / "records").glob("*.json")
     record.write_text("{")
     results, store = evaluate(chosen, model, suite)
     assert store.record(record.stem).rows == results.rows
@@ -300,7 +300,7 @@ def test_tables_say_mean_deviation_nans_reasons_and_choices(tmp_path):
         {"clip_whole": "no CLIP"},
         ["p9: torn; skipped"],
     )
-    write_results(results, tmp_path)
+    write_results(results, Store(tmp_path, {}))
     text = (tmp_path / "results.md").read_text()
     assert "| SSIM | 0.5000 ± 0.3536 (1 NaN) | 1.0000 ± 0.0000 |" in text
     assert "`clip_whole`: no CLIP" in text and "p9: torn" in text and "- seed: 3" in text
@@ -339,7 +339,7 @@ def test_a_contact_sheet_has_a_column_a_method_and_a_row_a_way(finished):
 
 def test_files_of_a_finished_benchmark(finished):
     results, store = finished
-    write_results(results, store.folder)
+    write_results(results, store)
     write_figures(results, store)
     names = ("results.csv", "results.json", "results.md", "sheets/1_change_object.png", "boxes/all.png")
     for name in names:
@@ -376,7 +376,7 @@ def test_pictures_with_captions_are_scored_by_their_reconstruction(model, suite,
         (p, m, "reconstruction") for p in "ab" for m in ("ddim", "direct")
     }
     assert sorted(folder.iterdir()) == before
-    write_results(results, store.folder)
+    write_results(results, store)
     write_figures(results, store)
     text = (store.folder / "results.md").read_text()
     assert "# pictures: 2 pictures" in text and "## Reconstruction" in text and "PIE-Bench" not in text

@@ -275,6 +275,8 @@ def test_the_suite_gives_every_metric_it_can_and_names_the_others(clip_folder, s
     wanted = target - clip.text_features(["a b"])[0]
     cosine = torch.cosine_similarity(moved, wanted, dim=0).item()
     assert scores[1]["clip_direction"] == pytest.approx(cosine, abs=1e-5)
+    before, after = (clip.image_features((x * (1 - mask))[None])[0] for x in (reference.source, outputs[1]))
+    assert scores[1]["leakage"] == pytest.approx(100 * (target @ (after - before)).item(), abs=1e-4)
     assert scores[1]["counterfactual_psnr"] == pytest.approx(
         psnr(outputs[1:], reference.truth[None]).item(), abs=1e-4
     )
@@ -348,6 +350,32 @@ def test_without_a_target_prompt_a_reconstruction_alone_is_scored(clip):
 def test_no_named_models_is_a_reason_too():
     absent = load_metrics(NO_NETWORKS).absent
     assert "metrics.clip" in absent["clip_whole"] and "metrics.dino" in absent["structure_distance_corrected"]
+
+
+def test_what_stays_inside_the_mask_does_not_leak(clip):
+    source, mask = pictures(28, 3, 32, 32), torch.zeros(1, 32, 32)
+    mask[:, 8:24, 8:24] = 1
+    output = source * (1 - mask) + pictures(29, 3, 32, 32) * mask
+    (scores,) = with_clip(clip).score(output[None], Reference(source, "a", "b", mask))
+    assert scores["leakage"] == pytest.approx(0, abs=1e-4)
+    (scores,) = with_clip(clip).score(output[None], Reference(source, "a", "b", torch.ones(1, 32, 32)))
+    assert math.isnan(scores["leakage"])
+
+
+def test_networks_are_named_by_their_weights_too(clip_folder, tmp_path):
+    import shutil
+
+    from transformers import CLIPModel
+
+    shutil.copytree(clip_folder.parent, tmp_path / "copy")
+    places = [str(clip_folder), str(tmp_path / "copy" / "clip")]
+    first, same = (load_metrics(MetricOptions(clip=place)).names["clip"] for place in places)
+    other = CLIPModel.from_pretrained(places[1])
+    torch.nn.init.normal_(other.text_projection.weight)
+    other.save_pretrained(places[1])
+    changed = load_metrics(MetricOptions(clip=places[1])).names["clip"]
+    assert first.startswith(f"{places[0]} (") and changed.startswith(f"{places[1]} (")
+    assert first[-10:] == same[-10:] != changed[-10:]
 
 
 def test_outputs_of_another_size_are_refused():

@@ -69,15 +69,18 @@ class Shared:
 
 def main(words: Sequence[str]) -> int:
     """Runs the verb; returns 0, or 1 where entries of the benchmark were skipped."""
-    words = gather(words, *LISTS)
-    methods = find_value(words, "methods") or list(COMPARED)  # those of a stranger bring options
+    words = ["--methods=[]" if w == '--methods=["none"]' else w for w in gather(words, *LISTS)]
+    alone = any(word.startswith("--finished") for word in words) and not find_value(words, "config")
+    methods = find_value(words, "methods") or (
+        [] if alone else list(COMPARED)
+    )  # those of a stranger bring options
     kind = _options(json.loads(methods) if isinstance(methods, str) else methods)
     options: Any = read_options(kind, words, "main.py test", DESCRIPTION)
     settings = settings_of(options)
     check(settings)  # before anything is drawn
     with Progress() as progress:
         results, store = evaluate(settings, benchmark=_benchmark(settings), progress=progress)
-    write_results(results, store.folder)
+    write_results(results, store)
     write_figures(results, store)
     for name, reason in results.absent.items():
         print(f"left out: {name}: {reason}")
@@ -122,7 +125,10 @@ def _options(methods: Sequence[str]) -> type:
     model = combine("The model and the methods", LoadingOptions, Shared, *kinds, **unset)
     chosen = ("methods", list[str], field(default_factory=lambda: list(methods)))
     run = make_dataclass("Run", [chosen, ("model", model, field(default_factory=model))])
-    run.__doc__ = f"Run.\n\nArgs:\n    methods: {', '.join(COMPARED)}, or import paths, with commas between."
+    run.__doc__ = (
+        f"Run.\n\nArgs:\n    methods: {', '.join(COMPARED)}, or import paths, with commas between; none to score "
+        "--finished pictures alone."
+    )
     return combine("The comparison", run, Settings, leave_out=("loading",))
 
 

@@ -3,8 +3,8 @@
 from nulltext.evaluation.benchmarks import open_benchmark
 from nulltext.evaluation.benchmarks.base import Benchmark
 from nulltext.evaluation.evaluate import check, evaluate
-from nulltext.evaluation.output import markdown, write_figures, write_results
 from nulltext.evaluation.progress import Progress
+from nulltext.evaluation.report import markdown, write_figures, write_results
 from nulltext.evaluation.settings import COMPARED, DataOptions, Settings, build_methods, find_compared
 
 __all__ = [

@@ -3,15 +3,18 @@
 import hashlib
 import importlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
+from nulltext.data.decode import decode
 from nulltext.errors import UserError
 from nulltext.evaluation.benchmarks import open_benchmark
 from nulltext.evaluation.benchmarks.base import Benchmark, gather_sources
+from nulltext.evaluation.benchmarks.finished import check_finished, find_finished
+from nulltext.evaluation.protocol import protocol
 from nulltext.evaluation.results import Record, Results, Store
 from nulltext.evaluation.runner import Runner
 from nulltext.evaluation.settings import Settings
@@ -26,11 +29,13 @@ PACKAGES = ("torch", "diffusers", "transformers", "torchmetrics", "nulltext")
 
 
 def check(settings: Settings) -> None:
-    """UserError where there is no such device, precision, way of editing, or model; nothing is read or drawn."""
+    """UserError where there is no such device, precision, way, folder or model; nothing is read or drawn."""
     find_device(settings.device)
     find_precision(settings.precision)
     for way in settings.editing:
         check_way(way)
+    for folder in settings.finished.values():
+        check_finished(folder)
     loading = settings.loading
     check_model(loading.pretrained, loading.variant, loading.revision, loading.family)
 
@@ -55,20 +60,18 @@ def evaluate(
         check(settings)
     benchmark = benchmark or open_benchmark(settings.data)
     tasks = benchmark.limited(settings.data.limit, settings.data.edit_types)
-    progress(0, 0, "loading the model")
-    if model is None:
+    finished = {name: find_finished(folder, tasks) for name, folder in settings.finished.items()}
+    progress(0, 0, "loading the model" if settings.methods else "loading the metrics")
+    if model is None and settings.methods:
         loading = settings.loading
         model = load_model(loading.pretrained, loading, settings.device, precision=settings.precision)
-    suite = suite or load_suite(settings.metrics, model.device)
-    size = settings.data.size or model.default_size
-    if size < 1 or size % model.size_multiple:
-        raise UserError(
-            f"--data.size is {size}; give a multiple of {model.size_multiple}, such as {model.default_size}"
-        )
-    choices = choices_of(settings, benchmark, model, suite)
+    suite = suite or load_suite(settings.metrics, model.device if model else find_device(settings.device))
+    size = side_of(settings, model, finished)
+    choices = choices_of(settings, benchmark, model, suite, size)
     store = Store(settings.output, choices)
-    runner = Runner(model, suite, settings, store)
+    runner = Runner(model, suite, settings, store, size, finished)
     problems = list(benchmark.problems)
+    progress(0, 0, f"reading the pictures of {len(tasks)} edits")
     sources = gather_sources(tasks, size, problems)
     if not sources:
         raise UserError(f"none of {len(tasks)} edits can be used; the first: {problems[0]}")
@@ -86,7 +89,28 @@ def evaluate(
     progress(len(done), len(names), "done")
     rows = [row for name in names for row in done[name].rows]
     problems += [problem for name in names for problem in done[name].problems]
-    return Results(rows, choices, suite.metrics, suite.absent, problems), store
+    measured = [task for source in sources for task in source.tasks if done[task.name].rows]
+    commits = (done[task.name].commit for task in measured)
+    stamp = protocol(choices, measured, benchmark.prompts, commits)
+    results = Results(rows, choices, suite.metrics, suite.absent, problems, stamp)
+    seeing = [n for n in results.methods if getattr(settings.methods.get(n), "sees_picture", True)]
+    results.baseline = settings.baseline or next(iter(seeing), None)
+    return results, store
+
+
+def side_of(settings: Settings, model: DiffusionModel | None, finished: Mapping[str, Any]) -> int:
+    """The side of the pictures in pixels: as given, the model's own, or that of the first finished picture."""
+    size = settings.data.size
+    if model is None:
+        first = next(
+            made.path for found in finished.values() for several in found.values() for made in several
+        )
+        size = size or min(decode(first)[0].size)
+    multiple, own = (model.size_multiple, model.default_size) if model else (1, 512)
+    size = own if size is None else size
+    if size < 1 or size % multiple:
+        raise UserError(f"--data.size is {size}; give a multiple of {multiple}, such as {own}")
+    return size
 
 
 def load_suite(options: MetricOptions, device: str | torch.device = "cpu") -> Suite:
@@ -98,30 +122,32 @@ def load_suite(options: MetricOptions, device: str | torch.device = "cpu") -> Su
 
 
 def choices_of(
-    settings: Settings, benchmark: Benchmark, model: DiffusionModel, suite: Suite
+    settings: Settings, benchmark: Benchmark, model: DiffusionModel | None, suite: Suite, size: int
 ) -> dict[str, Any]:
     """Everything that the numbers depend on, as plain values; not what only says how many are measured."""
     named = asdict(settings.metrics)
     tasks = [(t.name, t.prompt, t.target_prompt, t.edit_type, t.blend, t.mask_runs) for t in benchmark.tasks]
     digest = hashlib.sha256(repr(tasks).encode(errors="surrogateescape")).hexdigest()[:16]
-    if model.device.type == "cuda":
+    if model is not None and model.device.type == "cuda":
         hardware = torch.cuda.get_device_name(model.device)
     else:
         hardware = f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads"
     return {
         "benchmark": benchmark.name,
         "benchmark_digest": digest,
-        "model": {
-            **asdict(settings.loading),
-            "size": settings.data.size or model.default_size,
-            "device": str(model.device),
-            "precision": model.precision,
-        },
-        "fingerprint": model.fingerprint,
-        "methods": {name: method.describe(model) for name, method in settings.methods.items()},
+        "side": size,
+        "model": model
+        and {**asdict(settings.loading), "device": str(model.device), "precision": model.precision},
+        "fingerprint": model and model.fingerprint,
+        "methods": {name: method.describe(model) for name, method in settings.methods.items() if model},
+        "finished": {name: str(folder) for name, folder in settings.finished.items()},
+        "round_trip": settings.round_trip,
         "edit": asdict(settings.edit),
         "editing": list(settings.editing),
-        "metrics": {key: name if key in (*suite.networks, "own") else None for key, name in named.items()},
+        "metrics": {
+            key: suite.names.get(key, name) if key in (*suite.networks, "own") else None
+            for key, name in named.items()
+        },
         "clip_similarities": "clip_image_* and clip_text_* are raw cosines; clip_whole and clip_edited x100",
         "std": "of the sample (n - 1)",
         "seed": settings.seed,

@@ -1,9 +1,11 @@
 """What a benchmark measures, and the folder in which it gathers while it runs, so that a restart continues.
 
 OUTPUT/choices.json            everything that the numbers depend on; a run with other choices is refused
-OUTPUT/pictures/NAME.json      the scores of one edit and what was wrong with it, written after all its pictures
-OUTPUT/pictures/NAME/*.png     source, truth, and one picture for each method and way of editing
-OUTPUT/results.csv .json .md   a row for each picture, edit and method; the summary; tables to read
+OUTPUT/records/NAME.json       the scores of one edit and what was wrong with it, written after all its pictures
+OUTPUT/pictures/NAME/*.png     source, truth, mask, and one picture for each method and way of editing
+OUTPUT/pictures/metadata.jsonl the rows, in the imagefolder form by which other evaluators score the pictures
+OUTPUT/results.csv .jsonl      a row for each picture, edit and method
+OUTPUT/results.json .md .tex   the summary; tables to read and to print
 OUTPUT/sheets, OUTPUT/boxes    contact sheets and box plots
 """
 
@@ -14,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from nulltext.errors import UserError
 from nulltext.files import write_text
@@ -32,10 +36,25 @@ class Seconds(Column):
 class Evaluations(Column):
     """Forward and backward passes of the network from the picture to the output, one per latent."""
 
-    name, title, better, tables = "unet_evaluations", "UNet evaluations", "lower", ("reconstruction",)
+    name, title, better = "unet_evaluations", "Evaluations of the network", "lower"
+    tables = ("reconstruction",)
 
 
-COSTS: tuple[Column, ...] = (Seconds(), Evaluations())
+class FileBytes(Column):
+    """What the tensors of a picture's inversion file take, in bytes."""
+
+    name, title, unit, better, digits = "file_bytes", "Inversion file", "bytes", "lower", 0
+    tables = ("reconstruction",)
+
+
+class RoundTrip(Column):
+    """PSNR to the source of the edit taken back: inverted under the target prompt, edited to the source prompt."""
+
+    name, title, unit = "round_trip_psnr", "Round trip PSNR", "dB"
+
+
+COSTS: tuple[Column, ...] = (Seconds(), Evaluations(), FileBytes())
+RESAMPLES = 2000  # of a bootstrap interval
 
 
 @dataclass(frozen=True)
@@ -49,11 +68,14 @@ class Row:
     seconds: float
     unet_evaluations: float
     scores: dict[str, float]
+    file_bytes: float = math.nan
+    prompt: str = ""
+    target_prompt: str | None = None
 
     def value(self, name: str) -> float | None:
         """A score or a cost; None where it was not measured."""
-        costs = {"seconds": self.seconds, "unet_evaluations": self.unet_evaluations}
-        return (self.scores | costs).get(name)
+        cost = getattr(self, name) if name in {column.name for column in COSTS} else math.nan
+        return self.scores.get(name, None if math.isnan(cost) else cost)
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,7 @@ class Record:
 
     rows: list[Row]
     problems: list[str]  # each begins with the edit's name
+    commit: str | None = None  # of the program that made it
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,27 @@ class Summary:
         return cls(mean, std, len(known), len(listed) - len(known))
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two methods on the same pictures: the mean difference and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, float], others: Mapping[str, float]) -> Self:
+        """Values minus others, by picture; a picture that one of them lacks, or a NaN, is left out."""
+        pairs = [v - others[k] for k, v in values.items() if not math.isnan(v - others.get(k, math.nan))]
+        if not pairs:
+            return cls(math.nan, math.nan, math.nan, 0)
+        differences, generator = np.array(pairs), np.random.default_rng(0)
+        means = differences[generator.integers(len(pairs), size=(RESAMPLES, len(pairs)))].mean(1)
+        low, high = np.percentile(means, (2.5, 97.5))
+        return cls(float(differences.mean()), float(low), float(high), len(pairs))
+
+
 @dataclass
 class Results:
     """All rows of a benchmark and what a reader needs to trust them."""
@@ -92,6 +136,8 @@ class Results:
     measured: Sequence[Column] = ()  # the metrics, in the order of the tables
     absent: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    baseline: str | None = None  # the method that others are compared with; by default the first
 
     @property
     def ways(self) -> list[str]:
@@ -107,16 +153,24 @@ class Results:
     def columns(self) -> list[Column]:
         """What was measured, costs last."""
         there = {name for row in self.rows for name in row.scores}
-        return [column for column in self.measured if column.name in there] + list(COSTS)
+        return [column for column in (*self.measured, RoundTrip()) if column.name in there] + list(COSTS)
+
+    def by_picture(
+        self, method: str, editing: str, column: Column, edit_type: str | None = None
+    ) -> dict[str, float]:
+        """A column's values of one cell of the tables by picture, NaN among them."""
+        rows = [r for r in self.rows if (r.method, r.editing) == (method, editing)]
+        values = {r.picture: r.value(column.name) for r in rows if edit_type in (None, r.edit_type)}
+        return {picture: value for picture, value in values.items() if value is not None}
 
     def values(self, method: str, editing: str, column: Column, edit_type: str | None = None) -> list[float]:
-        """A column's values of one cell of the tables, NaN among them."""
-        values = [
-            row.value(column.name)
-            for row in self.rows
-            if (row.method, row.editing) == (method, editing) and edit_type in (None, row.edit_type)
-        ]
-        return [value for value in values if value is not None]
+        """The values of ``by_picture``."""
+        return list(self.by_picture(method, editing, column, edit_type).values())
+
+    def difference(self, method: str, editing: str, column: Column) -> Difference:
+        """How much a method differs from the baseline, on the same pictures."""
+        others = {} if method == self.baseline else self.by_picture(self.baseline or "", editing, column)
+        return Difference.of(self.by_picture(method, editing, column), others)
 
     def summary(self, method: str, editing: str, column: Column, edit_type: str | None = None) -> Summary:
         """A column over the pictures of one cell of the tables."""
@@ -138,7 +192,7 @@ class Store:
     def __init__(self, folder: Path, choices: Mapping[str, Any]) -> None:
         """Opens a folder, or begins it; UserError where it holds a benchmark that was run with other choices."""
         self.folder = Path(folder)
-        self.pictures = self.folder / "pictures"
+        self.pictures, self.records = self.folder / "pictures", self.folder / "records"
         wanted = json.loads(json.dumps(choices, default=str))
         path = self.folder / "choices.json"
         if not path.is_file():
@@ -163,14 +217,15 @@ class Store:
     def record(self, name: str) -> Record | None:
         """The record of an edit; None where it is not finished, or its record is damaged."""
         try:
-            found = json.loads((self.pictures / f"{name}.json").read_text(encoding="utf-8"))
-            return Record([Row(**row) for row in found["rows"]], [str(p) for p in found["problems"]])
+            found = json.loads((self.records / f"{name}.json").read_text(encoding="utf-8"))
+            problems = [str(problem) for problem in found["problems"]]
+            return Record([Row(**row) for row in found["rows"]], problems, found["commit"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def add(self, name: str, record: Record) -> None:
         """Records an edit as finished."""
-        write_text(self.pictures / f"{name}.json", json.dumps(asdict(record), indent=1) + "\n")
+        write_text(self.records / f"{name}.json", json.dumps(asdict(record), indent=1) + "\n")
 
     def picture(self, name: str, what: str) -> Path:
         """Where a picture of an edit is."""

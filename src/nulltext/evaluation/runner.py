@@ -3,10 +3,11 @@
 The pivot, and the noise that default edits take their detail from, are made once for a picture and used by all methods.
 """
 
+import math
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
@@ -19,13 +20,15 @@ from nulltext.diffusion import trajectory
 from nulltext.editing import edit
 from nulltext.errors import UserError
 from nulltext.evaluation.benchmarks.base import Source, Task, read_mask, read_picture
-from nulltext.evaluation.results import RECONSTRUCTION, Record, Row, Store
+from nulltext.evaluation.benchmarks.finished import Made, read_finished
+from nulltext.evaluation.protocol import commit
+from nulltext.evaluation.results import RECONSTRUCTION, Record, RoundTrip, Row, Store
 from nulltext.evaluation.settings import Settings
-from nulltext.evaluation.ways import edit_of
+from nulltext.evaluation.ways import edit_of, take_back
 from nulltext.inversion.base import InversionMethod, Replay, StepRecord, guided_denoiser, plain_noise
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import describe, run
-from nulltext.metrics import Reference, Suite
+from nulltext.metrics import Reference, Suite, psnr
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 from nulltext.pixels import as_saved, from_unit, save_png
@@ -44,6 +47,9 @@ class Cost(NamedTuple):
         return type(self)(*map(sum, zip(self, *others, strict=True)))
 
 
+UNKNOWN = Cost(math.nan, math.nan)
+
+
 @dataclass
 class Batch:
     """A few sources on their way: what all methods use."""
@@ -56,12 +62,27 @@ class Batch:
 
 
 class Runner:
-    """Runs the methods on sources and scores what they make; ``tell`` is told what is being done."""
+    """Runs the methods on sources and scores what they make; ``tell`` is told what is being done.
 
-    def __init__(self, model: DiffusionModel, suite: Suite, settings: Settings, store: Store) -> None:
-        self.model, self.suite, self.settings, self.store = model, suite, settings, store
-        self.side = settings.data.size or model.default_size
-        self.size = (self.side, self.side)
+    ``side`` is that of the pictures, in pixels; ``finished`` are those of other tools, by their column and the task's
+    name. Without methods there needs to be no model.
+    """
+
+    model: DiffusionModel
+
+    def __init__(
+        self,
+        model: DiffusionModel | None,
+        suite: Suite,
+        settings: Settings,
+        store: Store,
+        side: int,
+        finished: Mapping[str, Mapping[str, Sequence[Made]]] | None = None,
+    ) -> None:
+        if model is not None:
+            self.model = model
+        self.suite, self.settings, self.store, self.finished = suite, settings, store, finished or {}
+        self.side, self.size = side, (side, side)
         self.problems: dict[str, list[str]] = {}  # by the task's name, as are the outputs
         self.outputs: dict[str, list[tuple[Row, Tensor]]] = {}
         self.tell: Callable[[str], None] = lambda doing: None
@@ -75,25 +96,41 @@ class Runner:
         tasks = [(source, task) for source in sources for task in source.tasks]
         self.problems = {task.name: [] for _, task in tasks}
         self.outputs = {task.name: [] for _, task in tasks}
+        generated = self._make(sources) if self.settings.methods else {}
+        self.tell("scores")
+        for source, task in tasks:
+            self._take_finished(source, task)
+        return [(task, self._record(task, source, generated.get(task.name))) for source, task in tasks]
+
+    def _make(self, sources: Sequence[Source]) -> dict[str, Tensor]:
+        """The outputs of our methods; gives generations from the target prompts, by the task's name."""
         self.tell("pivot")
         pixels = torch.stack([source.pixels for source in sources]).to(self.model.device)
         prompts = [source.tasks[0].prompt for source in sources]
         (z_0, cond), cost = self._measured(
             lambda: (self.model.encode(pixels), self.model.embed(prompts, self.size)), len(sources)
         )
-        batch = Batch(sources, z_0, cond, cost)
+        batch, tasks = Batch(sources, z_0, cond, cost), [task for source in sources for task in source.tasks]
         for name, method in self.settings.methods.items():
             try:
                 self._apply(name, method, batch)
             except UserError as error:
-                for _, task in tasks:
+                for task in tasks:
                     self._note(task, f"{name}: {error}; left out")
-        generated = self._generated([task for _, task in tasks])
-        self.tell("scores")
-        return [
-            (task, Record(self._score(task, source, generated.get(task.name)), self.problems[task.name]))
-            for source, task in tasks
-        ]
+        return self._generated(tasks)
+
+    def _take_finished(self, source: Source, task: Task) -> None:
+        """What other tools finished of a task; what is missing is named."""
+        for name, found in self.finished.items():
+            if task.name not in found and task.target_prompt is not None:
+                self._note(task, f"{name}: no finished picture; left out")
+            for made in found.get(task.name, ()):
+                try:
+                    picture = as_saved(read_finished(made.path, source, self.side))
+                except UserError as error:
+                    self._note(task, f"{name}: {error}; left out")
+                    continue
+                self._put(task, f"{name}_{made.method}".strip("_"), made.way, UNKNOWN, picture)
 
     def _measured(self, work: Callable[[], T], pictures: int = 1) -> tuple[T, Cost]:
         """What the work gives, and its cost for each of so many pictures."""
@@ -138,14 +175,24 @@ class Runner:
             picture = Picture(source.pixels, first.prompt, first.name, placement=source.placement)
             inversion = describe(model, method, state, picture, i, float("nan"))
             for task in source.tasks:
-                self._put(task, name, RECONSTRUCTION, whole.plus(decoding), pictures[i])
+                self._put(task, name, RECONSTRUCTION, whole.plus(decoding), pictures[i], inversion)
                 for way in self.settings.editing if task.target_prompt is not None else ():
-                    self._edit(task, name, way, inversion, replay.row(i), (nulls, whole, detail))
+                    self._edit((source, task), name, way, inversion, replay.row(i), (nulls, whole, detail))
 
-    def _put(self, task: Task, method: str, way: str, cost: Cost, picture: Tensor) -> None:
+    def _put(
+        self,
+        task: Task,
+        method: str,
+        way: str,
+        cost: Cost,
+        picture: Tensor,
+        inversion: Inversion | None = None,
+    ) -> None:
         """Saves an output (3, H, W) in [0, 1], in steps of 1/255, and keeps it to be scored."""
         save_png(self.store.picture(task.name, f"{method}-{way}"), from_unit(picture))
-        self.outputs[task.name].append((Row(task.name, task.edit_type, method, way, *cost, {}), picture))
+        size = math.nan if inversion is None else inversion.nbytes
+        row = Row(task.name, task.edit_type, method, way, *cost, {}, size, task.prompt, task.target_prompt)
+        self.outputs[task.name].append((row, picture))
 
     def _once(self, batch: Batch, key: Hashable, work: Callable[[], T]) -> tuple[T, Cost]:
         """What methods with the same settings have in common, and its cost."""
@@ -181,7 +228,7 @@ class Runner:
 
     def _edit(
         self,
-        task: Task,
+        of: tuple[Source, Task],
         name: str,
         way: str,
         inversion: Inversion,
@@ -189,6 +236,7 @@ class Runner:
         costs: tuple[Cost, Cost, Cost],
     ) -> None:
         """One edit under one method; one that cannot be made is named."""
+        source, task = of
         self.tell(f"{name} {way}")
         complain = partial(self._note, task)
         try:
@@ -204,7 +252,15 @@ class Runner:
         nulls, whole, detail = costs  # the source's trajectory and detail count only where they are used
         before = whole if wanted.kind != "plain" or wanted.masked else nulls
         before = before.plus(detail) if wanted.detail_steps is None else before
-        self._put(task, name, way, before.plus(cost), as_saved(edited.results[0].picture))
+        picture = as_saved(edited.results[0].picture)
+        self._put(task, name, way, before.plus(cost), picture, inversion)
+        method = self.settings.methods[name]
+        if self.settings.round_trip and getattr(method, "sees_picture", True):
+            self.tell(f"{name} {way} and back")
+            back = take_back(self.model, task, method, way, picture, self.settings.edit)
+            save_png(self.store.picture(task.name, f"{name}-{way}-back"), from_unit(back))
+            there = self.outputs[task.name][-1][0].scores
+            there[RoundTrip.name] = float(psnr(back[None], as_saved(source.pixels)[None]))
 
     def _generated(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
         """Generations from the target prompts, from another noise, for tasks whose true picture is not known."""
@@ -221,17 +277,20 @@ class Runner:
             pictures = as_saved(self.model.decode(trajectory(denoise, schedule, noise)[-1]))
         return {task.name: picture for task, picture in zip(wanted, pictures, strict=True)}
 
-    def _score(self, task: Task, source: Source, generated: Tensor | None) -> list[Row]:
-        """Scores a task's outputs, its source and true picture saved beside them."""
-        outputs = self.outputs[task.name]
+    def _record(self, task: Task, source: Source, generated: Tensor | None) -> Record:
+        """Scores a task's outputs, its source, true picture and mask saved beside them."""
+        outputs, problems = self.outputs[task.name], self.problems[task.name]
         if not outputs:
-            return []
+            return Record([], problems, commit())
         truth = None if task.truth is None else as_saved(read_picture(task.truth, self.side)[0])
         mask = read_mask(task, self.side, source.placement)
         pixels = as_saved(source.pixels)
-        for what, picture in (("source", pixels), ("truth", truth)):
+        shown = None if mask is None else mask.expand(3, -1, -1)
+        for what, picture in (("source", pixels), ("truth", truth), ("mask", shown)):
             if picture is not None:
                 save_png(self.store.picture(task.name, what), from_unit(picture))
         reference = Reference(pixels, task.prompt, task.target_prompt, mask, truth, generated)
         scores = self.suite.score(torch.stack([picture for _, picture in outputs]), reference)
-        return [replace(row, scores=score) for (row, _), score in zip(outputs, scores, strict=True)]
+        pairs = zip(outputs, scores, strict=True)
+        rows = [replace(row, scores=row.scores | score) for (row, _), score in pairs]
+        return Record(rows, problems, commit())

@@ -93,6 +93,10 @@ class Settings:
         batch_size: Pictures inverted at a time.
         seed: Of the noise for generated pictures; nothing else is random.
         output: Folder for records, pictures, tables and TensorBoard's events.
+        finished: Folders of pictures that another tool finished, by the name of their column; scored like ours.
+        round_trip: Also takes each edit back, inverted under the target prompt, and scores what comes back. Twice the
+            time.
+        baseline: The method that the others are compared with on the same pictures, by default the first.
     """
 
     methods: Mapping[str, InversionMethod] = field(default_factory=lambda: build_methods(list(COMPARED)))
@@ -106,13 +110,19 @@ class Settings:
     batch_size: int = 4
     seed: int = 1234
     output: Path = Path("lightning_logs/benchmark")
+    finished: dict[str, Path] = field(default_factory=dict)
+    round_trip: bool = False
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses what can give no table."""
         if self.batch_size < 1:
             raise UserError(f"batch_size is {self.batch_size}; give 1 or more")
-        if not self.methods:
+        columns = [*self.methods, *self.finished]
+        if not columns:
             raise UserError(f"no methods are named; give some of {','.join(COMPARED)}")
+        if self.baseline is not None and self.baseline not in columns:
+            raise UserError(f"--baseline {self.baseline} is none of {','.join(columns)}")
 
 
 def find_compared(name: str) -> type[InversionMethod]:

@@ -1,15 +1,23 @@
 """The ways to edit that a benchmark compares: each makes an ``Edit`` of a task."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from nulltext.editing import Edit
+from torch import Tensor
+
+from nulltext.data.picture import Picture
+from nulltext.editing import Edit, edit
 from nulltext.editing.kinds import find_kind
 from nulltext.editing.tokens import has_word, tokenize
 from nulltext.errors import UserError
 from nulltext.evaluation.benchmarks.base import Task
 from nulltext.evaluation.settings import WAYS, PublishedEdit
+from nulltext.inversion.base import InversionMethod
+from nulltext.inversion.invert import invert
+from nulltext.models.base import DiffusionModel
+from nulltext.pixels import as_saved, from_unit
 
 BLEND_START = 0.2
 """Share of the steps after which Prompt-to-Prompt's local blend sets in, in the reference code."""
@@ -66,3 +74,23 @@ def edit_of(
         max_pool=published.max_pool,
         start=BLEND_START,
     )
+
+
+def take_back(
+    model: DiffusionModel,
+    task: Task,
+    method: InversionMethod,
+    way: str,
+    picture: Tensor,
+    published: PublishedEdit,
+) -> Tensor:
+    """An edit (3, H, W) in [0, 1] taken back: inverted under the target prompt, edited to the source prompt."""
+    target, blend = str(task.target_prompt), task.blend and task.blend[::-1]
+    home = replace(task, prompt=target, target_prompt=task.prompt, blend=blend)
+    edited = Picture(from_unit(picture), target, task.name)
+    inversion = invert(model, edited, method=method)
+    wanted = edit_of(home, way, inversion.guidance_scale, published, model.tokenizer, lambda problem: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        back = edit(model, inversion, wanted, method=method, original=edited.pixels)
+    return as_saved(back.results[0].picture)

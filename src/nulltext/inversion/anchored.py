@@ -36,8 +36,7 @@ class Anchored(InversionMethod):
 
     def served_by(self, inversion: Inversion) -> bool:
         """Whether the file holds the pivot as this method makes it."""
-        same = inversion.fixed_point_iterations == self.fixed_point_iterations
-        return inversion.pivot is not None and same
+        return inversion.pivot is not None and inversion.fixed_point_iterations == self.fixed_point_iterations
 
     @torch.no_grad()
     def replay(self, model: DiffusionModel, inversion: Inversion, z_0: Tensor | None = None) -> Replay:
@@ -50,8 +49,7 @@ class Anchored(InversionMethod):
             pivot = self.make_pivot(model, schedule, z_0, cond)
         else:
             raise UserError(
-                f"method {self.title} needs the original picture, or an inversion made with it: "
-                "python main.py fit --model.method"
+                f"method {self.title} needs the original picture, or an inversion that fit made with it"
             )
         added = None if inversion.residuals is None else inversion.residuals[:, None].to(model.device)
         return self.anchor(Replay(nulls, pivot), schedule, pivot, added)

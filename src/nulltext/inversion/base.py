@@ -116,9 +116,7 @@ class InversionMethod:
     title: ClassVar[str]  # what tables and pictures call it
     stores_pivot: ClassVar[bool] = False  # whether the file holds the pivot, for replay
     held: ClassVar[bool] = False  # as of its replays
-    draws: ClassVar[bool] = (
-        False  # whether the pivot is drawn, not inverted: then its file serves no other method
-    )
+    draws: ClassVar[bool] = False  # whether the pivot is drawn: then its file serves no other method
 
     @classmethod
     def of(cls, inversion: Inversion) -> Self:

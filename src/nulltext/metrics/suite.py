@@ -1,5 +1,6 @@
 """The metrics of a run: which can be computed here, and all their scores at once."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,14 @@ class Suite:
     metrics: list[Metric]
     absent: dict[str, str] = field(default_factory=dict)
     networks: dict[str, Any] = field(default_factory=dict)
+    options: MetricOptions = field(default_factory=MetricOptions)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The networks by kind: what they were loaded by, and the first digits of a hash of weights of theirs."""
+        return {
+            key: f"{getattr(self.options, key)}{_mark(network)}" for key, network in self.networks.items()
+        }
 
     def score(self, outputs: Tensor, reference: Reference) -> list[dict[str, float]]:
         """All metrics of outputs (B, 3, H, W) in [0, 1] of one edit, without those that the reference cannot serve."""
@@ -66,7 +75,7 @@ def load_metrics(options: MetricOptions | None = None, device: str | torch.devic
         find_class(path, METRICS, Metric, "--metrics.own")  # type: ignore[type-abstract]
         for path in options.own or ()
     ]
-    suite, reasons = Suite([]), {}
+    suite, reasons = Suite([], options=options), {}
     for key, load in NETWORKS.items():
         place = getattr(options, key)
         if place is None:
@@ -83,3 +92,10 @@ def load_metrics(options: MetricOptions | None = None, device: str | torch.devic
         else:
             suite.metrics.append(metric(suite.networks[metric.network]) if metric.network else metric())
     return suite
+
+
+def _mark(network: Any) -> str:
+    if not hasattr(network, "model"):
+        return ""
+    *_, weights = network.model.parameters()
+    return f" ({hashlib.sha256(weights.detach().cpu().numpy().tobytes()).hexdigest()[:8]})"

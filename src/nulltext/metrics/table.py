@@ -53,6 +53,12 @@ def _edited(net: Any, outputs: Tensor, ref: Any) -> Tensor:
     return values if bool(ref.mask.any()) else torch.full_like(values, torch.nan)
 
 
+def _leakage(net: Any, outputs: Tensor, ref: Any) -> Tensor:
+    rest = 1 - ref.mask
+    gain = _to_target(net, outputs * rest, ref) - _to_target(net, (ref.source * rest)[None], ref)
+    return 100 * gain if bool(rest.any()) else torch.full_like(gain, torch.nan)
+
+
 def _direction(net: Any, outputs: Tensor, ref: Any) -> Tensor:
     moved = net.image_features(outputs) - net.image_features(ref.source)  # (B, p)
     before, after = net.text_features([ref.prompt, ref.target_prompt])
@@ -84,6 +90,9 @@ _ROWS: tuple[tuple[str, str, str, str, str | None, dict[str, Any], Score, str], 
      "Cosine of CLIP's embeddings of output and source prompt; -1 to 1, raw."),
     ("clip_direction", "CLIP direction", "further", "target_prompt", "clip", _COSINE, _direction,
      "Cosine of CLIP(output) - CLIP(source) and CLIP(target) - CLIP(source prompt); -1 to 1. arXiv 2108.00946."),
+    ("leakage", "Leakage", "further", "target_prompt mask", "clip", {"better": "lower"}, _leakage,
+     "CLIP gain outside the mask: 100 (cosine(CLIP(output times (1 - mask)), CLIP(target prompt)) - the same of the "
+     "source); 0 where the edit stayed inside."),
     ("structure_distance", "Structure distance", "pie", "", "dino", _E3,
      lambda net, outputs, ref: net.distance(outputs, ref.source[None], published=True),
      "Mean squared difference of the DINO ViT-B/8 key self-similarities of output and source; 0 to 4. Of the last "

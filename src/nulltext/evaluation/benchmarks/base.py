@@ -54,6 +54,7 @@ class Benchmark:
     name: str
     tasks: list[Task]
     problems: list[str] = field(default_factory=list)  # each begins with the entry's name
+    prompts: str = "as they are"  # or what became of them
 
     def limited(self, limit: int | None, edit_types: Sequence[str] | None = None) -> list[Task]:
         """The first ``limit`` tasks, dealt in turn from the edit types, so that few still cover many.
@@ -144,15 +145,22 @@ def gather_sources(tasks: Sequence[Task], size: int, problems: list[str]) -> lis
 def read_picture(stored: Stored, size: int) -> tuple[Tensor, Placement]:
     """The middle square of a picture as pixels (3, size, size) in [-1, 1], and how it was cut.
 
-    A whole multiple of ``size`` is averaged box by box, exact for pictures that were enlarged by repetition. UserError
-    where it is not there or not a picture.
+    UserError where it is not there or not a picture.
     """
     image, _ = decode(stored)
-    whole = upright(image)
+    pixels, place = cut(upright(image), size)
+    return pixels, replace(place, orientation=orientation(image))
+
+
+def cut(whole: Image.Image, size: int) -> tuple[Tensor, Placement]:
+    """The same of an upright picture.
+
+    A whole multiple of ``size`` is averaged box by box, exact for pictures that were enlarged by repetition.
+    """
     side = min(whole.size)
     left, top = (whole.width - side) // 2, (whole.height - side) // 2
     box = (float(left), float(top), float(left + side), float(top + side))
-    place = Placement((whole.height, whole.width), orientation(image), box, (size, size))
+    place = Placement((whole.height, whole.width), 1, box, (size, size))
     way = Image.Resampling.BOX if side % size == 0 else Image.Resampling.BICUBIC
     return from_image(place.apply(whole, way)), place
 

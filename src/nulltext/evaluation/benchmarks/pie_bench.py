@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,10 @@ def read_pie_bench(folder: Path, mapping: str = MAPPING) -> Benchmark:
     if not isinstance(entries, dict):
         raise UserError(f"{path} is not a mapping from picture ids to entries, as PIE-Bench's is")
     images = Path(folder) / "annotation_images"
-    return benchmark_of(
+    benchmark = benchmark_of(
         "pie_bench", path, entries.items(), lambda key, entry: _task(key, entry, images, problems), problems
     )
+    return replace(benchmark, prompts="without their brackets")
 
 
 def _task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
