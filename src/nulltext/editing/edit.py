@@ -77,8 +77,7 @@ def edit(
     replay = by if isinstance(by, Replay) else _replay(model, inversion, by, original)
     cond = model.embed(inversion.prompt, inversion.size)
     source = Source(model, inversion, replay.schedule or inversion.schedule(model), cond, replay)
-    plans = prepare(source, choices, batch_size)
-    reconstruction = model.decode(source.trajectory[-1])[0]
+    plans, reconstruction = prepare(source, choices, batch_size), model.decode(source.trajectory[-1])[0]
     unedited = reconstruction.cpu()
 
     def make(plans: Sequence[Plan]) -> list[EditResult]:
