@@ -110,7 +110,7 @@ Changes: TypeAlias = Sequence[Change]
 Ways: TypeAlias = Mapping[str, Way]
 
 
-def scenes(changes: str, number: int) -> Iterator[tuple[Scene, Changes]]:
+def scenes(changes: str, number: int, seed: int = 0) -> Iterator[tuple[Scene, Changes]]:
     """Scenes and their changes.
 
     Six: white sheep without a hat on a meadow; what is behind them, style, light and place vary. Random: scenes and
@@ -125,7 +125,7 @@ def scenes(changes: str, number: int) -> Iterator[tuple[Scene, Changes]]:
     from nulltext.farmyard.recipe.benchmark import scene_edits
 
     everything = scene_edits()
-    for kind, one in random.Random(0).sample(everything, min(number, len(everything))):
+    for kind, one in random.Random(seed).sample(everything, min(number, len(everything))):
         yield one.before, [Change(kind, one.after)]
 
 
@@ -204,7 +204,7 @@ def work(options: argparse.Namespace, command: str) -> None:
     names = GROUPS.get(options.ways) or [list(WAYS)[int(k)] for k in options.ways.split(",")]
     ways, bench = {name: WAYS[name] for name in names}, Bench(options.model, options.clip)
     rows, begun = list[dict[str, Any]](), time.perf_counter()
-    for k, (before, changes) in enumerate(scenes(options.changes, options.scenes)):
+    for k, (before, changes) in enumerate(scenes(options.changes, options.scenes, options.seed)):
         made, pictures = bench.measure(before, changes, ways)
         rows += made
         if options.figure and k == options.figure_scene:
@@ -222,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--changes", choices=("six", "random"), default="six")
     parser.add_argument("--scenes", type=int, default=32)
     parser.add_argument("--ways", default="edits", help=f"{', '.join(GROUPS)}, or numbers with commas")
+    parser.add_argument("--seed", type=int, default=0, help="of the random changes")
     parser.add_argument("--figure", type=Path, help="a PNG of the scene numbered --figure_scene")
     parser.add_argument("--figure_scene", type=int, default=0)
     warnings.simplefilter("ignore")

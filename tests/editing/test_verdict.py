@@ -94,9 +94,22 @@ def test_what_no_guidance_shows_is_said_with_what_to_try(monkeypatch):
     monkeypatch.setattr(
         sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: {"a": -1.0, "b": 1.0}
     )
-    with pytest.warns(UserWarning, match=r"does not show 'a': try .* \(guidance_scale was 1.35, 3 and 7.5\)"):
+    with pytest.warns(
+        UserWarning, match=r"does not show 'a': try .* \(guidance_scale was 1.35, 3 and 7.5, seed 1\)"
+    ):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
     assert result.edit.guidance_scale == 1.35
+
+
+def test_what_no_guidance_takes_away_other_noise_does():
+    """The barn of the shipped sheep goes once its place starts from other noise."""
+    model = DiffusionModel.from_pretrained("farmyard")
+    inversion = invert(model, ROOT / "sheep.jpg", method=NegativePrompt(steps=15, fixed_point_iterations=1))
+    target = inversion.prompt.removesuffix(" next to a barn")
+    with pytest.warns(UserWarning, match="changes next to nothing .* taken at 3 with seed 1"):
+        (result,) = edit(model, inversion, target).results
+    assert result.edit.seed == 1
+    assert result.verdict["- next to a barn"] > 0
 
 
 def test_no_judge_and_a_wrong_one(tiny_sd, tmp_path):

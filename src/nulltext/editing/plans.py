@@ -37,6 +37,7 @@ class Choice:
     target: Tokens
     control: RowControl
     same: bool  # the source's own prompt: the edit is the reconstruction
+    held: bool  # its steps are tied to the source's, so it starts from no other noise
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Plan:
         if found is None or self.bound is None:
             return self.bound if found is None else found
         return found * self.bound
+
+    def reseeded(self, seed: int) -> Plan:
+        """The same from other noise inside the mask."""
+        start = other_noise(self.start, self.mask(None), seed)
+        return replace(self, edit=replace(self.edit, seed=seed), start=start)
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def choose(
         taken = _taken(edit, source, target, model, same, inversion.guidance_scale)
         taken = replace(taken, detail_steps=0) if held else taken
         control = taken.control_kind().control(source, target, inversion.steps)
-        choices.append(Choice(edit, taken, source, target, control, same))
+        choices.append(Choice(edit, taken, source, target, control, same, held))
     return choices
 
 
@@ -151,9 +157,7 @@ def prepare(source: Source, choices: Sequence[Choice], batch_size: int) -> list[
         found = _union([region.find(contexts[k]) for region in regions if not region.follows_attention])
         following = [region for region in regions if region.follows_attention]
         plan = Plan(choice, choice.taken, texts[k : k + 1], contexts[k], found, following, bounds[k], start)
-        if choice.edit.seed is not None:
-            plan = replace(plan, start=other_noise(start, plan.mask(None), choice.edit.seed))
-        plans.append(plan)
+        plans.append(plan if choice.edit.seed is None else plan.reseeded(choice.edit.seed))
     return plans
 
 

@@ -19,6 +19,11 @@ FAINT_ANYWHERE = 0.005
 """The same of the whole picture, without a mask or under a painted one: any patch that moves as one counts."""
 STRONGER = (3.0, 7.5)
 """The guidance scales that an edit is tried with next, where it leaves the scale open."""
+OTHER = 1
+"""The seed of the other noise that it is tried from last, at the least of them, where it leaves the seed open.
+
+What an object leaves behind is in the source's own noise: no guidance takes it away, other noise does.
+"""
 NOTHING = (False, 0)
 """What an edit lacks that is visible and shows every change."""
 
@@ -32,10 +37,10 @@ def until_visible(
     unedited: Tensor,
     verdict: Verdict = lambda plan, result: {},
 ) -> list[EditResult]:
-    """Makes edits; what changes nothing visible, or lacks a change, is guided more where its guidance scale is open.
+    """Makes edits; what changes nothing visible, or lacks a change, is made again where it leaves open how.
 
-    Of the guidance scales that are tried, the least that shows everything is taken, or that which shows most. Warns
-    where another one was taken than at first, and of what is still missing.
+    Of what is tried, more guidance and then other noise, the first that shows everything is taken, or that which shows
+    most. Warns where another than the first was taken, and of what is still missing.
 
     Args:
         make: Makes edits of plans.
@@ -43,33 +48,45 @@ def until_visible(
         unedited: The reconstruction (3, H, W).
         verdict: How clearly each change of an edit's prompt is seen, above 0 where it is.
     """
+
+    def lacking(k: int) -> bool:
+        return not plans[k].choice.same and _lacks(results[k], unedited) != NOTHING
+
     results = [_judged(p, r, verdict) for p, r in zip(plans, make(plans), strict=True)]
-    first = {
-        k: r for k, r in enumerate(results) if not plans[k].choice.same and _lacks(r, unedited) != NOTHING
-    }
-    tried = {k: [float(plans[k].edit.guidance_scale or 0)] for k in first}
+    first = {k: r for k, r in enumerate(results) if lacking(k)}
     masked = [k for k, r in first.items() if r.mask is not None and bool(r.mask.any())]
-    left_open = [k for k in masked if plans[k].choice.edit.guidance_scale is None]
-    for w in STRONGER:
-        stronger = [k for k in left_open if tried[k][0] < w and _lacks(results[k], unedited) != NOTHING]
-        again = [replace(plans[k], edit=replace(plans[k].edit, guidance_scale=w)) for k in stronger]
-        for k, plan, result in zip(stronger, again, make(again), strict=True):
-            tried[k].append(w)
+    ladders = {k: _ladder(plans[k]) for k in masked}
+    tried = {k: [plans[k]] for k in first}
+    for rung in range(max(map(len, ladders.values()), default=0)):
+        again = {k: ladder[rung] for k, ladder in ladders.items() if rung < len(ladder) and lacking(k)}
+        for (k, plan), result in zip(again.items(), make(list(again.values())), strict=True):
+            tried[k].append(plan)
             judged = _judged(plan, result, verdict)
             if _lacks(judged, unedited) < _lacks(results[k], unedited):
                 results[k] = judged
     for k, before in first.items():
         if results[k] is not before:
-            taken = results[k].edit.guidance_scale
-            warnings.warn(
-                f"{_missing(before, unedited)} at guidance_scale {tried[k][0]:g}: taken at {taken:g}",
-                stacklevel=3,
-            )
-        if _lacks(results[k], unedited) == NOTHING:
-            continue
-        if plans[k].bound is None or not _is_seen(results[k], unedited):  # a mask may be painted generously
+            warnings.warn(f"{_missing(before, unedited)}{_how(before, results[k])}", stacklevel=3)
+        # a mask may be painted generously
+        if lacking(k) and (plans[k].bound is None or not _is_seen(results[k], unedited)):
             warnings.warn(_report(plans[k], results[k], unedited, tried[k]), stacklevel=3)
     return results
+
+
+def _ladder(plan: Plan) -> list[Plan]:
+    """What is tried next, where the edit leaves it open: stronger guidance, then other noise."""
+    given, taken = plan.choice.edit, float(plan.edit.guidance_scale or 0)
+    if given.guidance_scale is not None:
+        return []
+    stronger = [replace(plan, edit=replace(plan.edit, guidance_scale=w)) for w in STRONGER if w > taken]
+    fixed = given.seed is not None or given.compat or plan.choice.held
+    return stronger if fixed or not stronger else [*stronger, stronger[0].reseeded(OTHER)]
+
+
+def _how(before: EditResult, after: EditResult) -> str:
+    """From which guidance scale to which, and from which noise."""
+    noise = "" if before.edit.seed == after.edit.seed else f" with seed {after.edit.seed}"
+    return f" at guidance_scale {before.edit.guidance_scale:g}: taken at {after.edit.guidance_scale:g}{noise}"
 
 
 def _judged(plan: Plan, result: EditResult, verdict: Verdict) -> EditResult:
@@ -104,21 +121,25 @@ def _is_seen(result: EditResult, unedited: Tensor) -> bool:
     return changed_share(result.picture, unedited, everywhere, WIDE) >= FAINT_ANYWHERE
 
 
-def _report(plan: Plan, result: EditResult, unedited: Tensor, tried: Sequence[float]) -> str:
+def _report(plan: Plan, result: EditResult, unedited: Tensor, tried: Sequence[Plan]) -> str:
     """One line: what the edit lacks, and what to type that was not tried yet."""
     prompt = f"{result.edit.prompt!r}"
     if result.mask is not None and not bool(result.mask.any()):  # more guidance would not help
         found = plan.found is not None and not bool(plan.found.any())
         why = "means the same picture to the model" if found else "has an empty mask"
-        return f"{prompt} {why}, so nothing changes: try {_listed(_advice(plan, max(STRONGER)), 'or')}"
-    done = f"guidance_scale was {_listed([f'{w:g}' for w in tried], 'and')}"
-    return f"{_missing(result, unedited)}: try {_listed(_advice(plan, max(tried)), 'or')} ({done})"
+        return f"{prompt} {why}, so nothing changes: try {_listed(_advice(plan, max(STRONGER), tried), 'or')}"
+    scales = list(dict.fromkeys(float(one.edit.guidance_scale or 0) for one in tried))
+    other = [f"seed {one.edit.seed}" for one in tried if one.edit.seed != plan.edit.seed]
+    done = (
+        f"guidance_scale was {_listed([f'{w:g}' for w in scales], 'and')}{''.join(f', {o}' for o in other)}"
+    )
+    return f"{_missing(result, unedited)}: try {_listed(_advice(plan, max(scales), tried), 'or')} ({done})"
 
 
-def _advice(plan: Plan, tried: float) -> list[str]:
-    """What may help, where guidance scales up to ``tried`` do not."""
+def _advice(plan: Plan, strongest: float, tried: Sequence[Plan]) -> list[str]:
+    """What may help, where guidance scales up to ``strongest`` do not."""
     given, taken = plan.choice.edit, plan.edit
-    advice = ["other words", *[f"--guidance_scale {w:g}" for w in STRONGER if w > tried][:1]]
+    advice = ["other words", *[f"--guidance_scale {w:g}" for w in STRONGER if w > strongest][:1]]
     if taken.equalizer:
         advice.append("larger factors in --equalizer")
     elif taken.kind != "plain" and (taken.cross_replace or taken.self_replace):
@@ -126,7 +147,8 @@ def _advice(plan: Plan, tried: float) -> list[str]:
     if given.blends:
         advice += ["--mask FILE"] * (given.mask is None) + ["--local_blend none"]
     if given.masked:
-        advice.append("--seed 1" if given.seed is None else "another --seed")
+        seeds = {one.edit.seed for one in tried}
+        advice.append(f"--seed {OTHER}" if seeds <= {None} else "another --seed")
     return advice
 
 
