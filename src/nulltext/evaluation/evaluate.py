@@ -115,10 +115,11 @@ def side_of(settings: Settings, model: DiffusionModel | None, finished: Mapping[
 
 def load_suite(options: MetricOptions, device: str | torch.device = "cpu") -> Suite:
     """The metrics; ``farmyard`` is the CLIP that the package ships, UserError where it is missing or damaged."""
-    if options.clip == SHIPPED:
-        check_shipped()
-        options = replace(options, clip=str(PRETRAINED / "clip"))
-    return load_metrics(options, device)
+    if options.clip != SHIPPED:
+        return load_metrics(options, device)
+    check_shipped()
+    suite = load_metrics(replace(options, clip=str(PRETRAINED / "clip")), device)
+    return replace(suite, options=options)
 
 
 def choices_of(
