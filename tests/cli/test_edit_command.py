@@ -6,13 +6,16 @@ import json
 import pytest
 import torch
 from PIL import Image
+from quick_inversion import random_picture
 
 from nulltext.cli.edit import main
 from nulltext.cli.jobs import edits_of, find_inversion, read_edits
 from nulltext.editing import Edit
 from nulltext.editing.output import free_name, slug
 from nulltext.errors import UserError
+from nulltext.inversion import find_method
 from nulltext.inversion.file import Inversion
+from nulltext.inversion.invert import invert
 from nulltext.models.loading import LoadingOptions, load_model
 from nulltext.pixels import to_image
 
@@ -246,3 +249,16 @@ def test_every_option_of_an_edit_and_of_loading_is_an_option_of_the_verb(capsys)
 def test_nowhere_to_blend_has_three_spellings(none):
     (edit,), _ = edits_of({"prompt": SWAP, "local_blend": none})
     assert edit.local_blend is None
+
+
+def test_the_method_is_the_files_own_and_one_that_it_cannot_serve_is_refused(tiny_sd, tmp_path, capsys):
+    model, path = load_model(str(tiny_sd)), tmp_path / "barn" / "inversion.safetensors"
+    invert(model, random_picture(), method=find_method("flow_edit")(steps=3)).save(path)
+    words = ["--inversion", str(tmp_path), "--prompt", SWAP, "--kind", "plain"]
+    assert main(words) == 0
+    facts = json.loads((path.parent / "edits" / "a-red-hat.json").read_text())
+    assert facts["method"] == "flow_edit" and facts["detail_steps"] == 0
+    with pytest.raises(UserError, match="was made by flow_edit and cannot serve null_text"):
+        main([*words, "--method", "null_text"])
+    with pytest.raises(UserError, match="starts from the source's own latents"):
+        main([*words, "--seed", "1"])

@@ -19,6 +19,7 @@ from nulltext.data.picture import read_picture
 from nulltext.errors import UserError
 from nulltext.inversion import NullText
 from nulltext.inversion.invert import invert
+from nulltext.inversion.methods.flow_edit import FlowEdit
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models import DiffusionModel, LoadingOptions
 from nulltext.training.datamodule import PictureData
@@ -74,7 +75,7 @@ def _fit(
     data_settings = {key: settings.pop(key) for key in ("crop", "prompt", "batch_size") if key in settings}
     precision = settings.pop("precision", "32-true")
     init = settings.pop("init", None)
-    method = NullText(**{**SETTINGS, **settings})
+    method = settings.pop("method", None) or NullText(**{**SETTINGS, **settings})
     module = NullTextInversion(method, LoadingOptions(str(model)), init)
     data = PictureData(image=pictures, **{"prompt": PROMPT, "batch_size": 1, **data_settings})
     trainer = Trainer(
@@ -130,6 +131,18 @@ def test_a_stopped_run_resumes_bit_for_bit(tiny_sd: Path, tmp_path: Path, stop_a
         assert torch.equal(part.inversion.null_embeddings, expected.inversion.null_embeddings)
         assert torch.equal(part.inversion.detail_noise, expected.inversion.detail_noise)
         assert torch.equal(part.reconstruction, expected.reconstruction)
+
+
+def test_a_stopped_run_keeps_the_residuals_of_the_steps_done(tiny_sd: Path, tmp_path: Path) -> None:
+    (picture,), method = _pictures(tmp_path), FlowEdit(steps=4, skip=0.25)
+    whole, first, second = _Probe(tmp_path / "whole"), _Probe(tmp_path, 3), _Probe(tmp_path)
+    _fit(tiny_sd, [picture], whole, method=method)
+    with pytest.raises(_Stop):
+        _fit(tiny_sd, [picture], first, method=method)
+    _fit(tiny_sd, [picture], second, tmp_path / "last.ckpt", method=method)
+    found, expected = (probe.results[0].inversion.residuals for probe in (second, whole))
+    assert torch.equal(found, expected)
+    assert [bool(step.any()) for step in expected] == [False, True, True, True]  # the first is skipped
 
 
 def test_a_checkpoint_holds_the_embeddings_and_little_else(tiny_sd: Path, tmp_path: Path) -> None:
