@@ -146,7 +146,7 @@ def _advice(plan: Plan, strongest: float, tried: Sequence[Plan]) -> list[str]:
         advice.append("--cross_replace 0 --self_replace 0")
     if given.blends:
         advice += ["--mask FILE"] * (given.mask is None) + ["--local_blend none"]
-    if given.masked:
+    if given.masked and not plan.choice.held:
         seeds = {one.edit.seed for one in tried}
         advice.append(f"--seed {OTHER}" if seeds <= {None} else "another --seed")
     return advice
