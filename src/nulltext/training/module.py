@@ -22,6 +22,7 @@ from nulltext.inversion.base import OnInnerStep, guided_denoiser
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import describe, measured_psnr
 from nulltext.inversion.methods.learning import NonFiniteLoss
+from nulltext.inversion.pivot import invert_to_noise
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 from nulltext.models.loading import LoadingOptions, load_model
@@ -152,12 +153,15 @@ class NullTextInversion(LightningModule):
 
     @torch.no_grad()
     def results(self) -> list[Result]:
-        """The finished group: inversions, and the pictures to compare. Costs 2 T forwards that are not counted."""
+        """The finished group: inversions, and the pictures to compare. Its 2 T or 3 T forwards are not counted."""
         forwards, state = self.model.forwards, self.state
         assert state is not None
         empty = self.model.embed("", _size(self.pictures)).expand(len(self.pictures))
         denoise = guided_denoiser(self.model, state.schedule, state.cond, [empty], self.method.guidance_scale)
-        *_, ddim = sample(denoise, state.schedule, self.pivot[0])
+        noise, schedule = self.pivot[0], state.schedule
+        if self.method.draws:  # the comparison is still with DDIM inversion
+            noise = invert_to_noise(self.model, schedule, self.pivot[-1], state.cond)[0]
+        *_, ddim = sample(denoise, schedule, noise)
         vae, ddim, ours = (self.model.decode(z).cpu() for z in (self.pivot[-1], ddim, self.z))
         self.model.forwards = forwards
         results = []
