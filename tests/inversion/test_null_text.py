@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import PROMPT
 from quick_inversion import random_picture
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from nulltext.data.picture import Picture
@@ -22,7 +22,7 @@ from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import invert, run
 from nulltext.inversion.methods.learning import NonFiniteLoss
 from nulltext.inversion.methods.optimizers import NormalisedGradient
-from nulltext.models import DiffusionModel
+from nulltext.models import Conditioning, DiffusionModel
 from nulltext.pixels import from_image
 
 PLAIN = NullText(
@@ -184,9 +184,17 @@ def test_the_default_learns_from_the_empty_prompt(tiny: Path) -> None:
         assert (left <= record.losses[0] * (1 + 1e-4)).all() and not torch.equal(record.null, empty)
 
 
+@pytest.mark.filterwarnings("ignore:.*CPU Autocast only supports")
 def test_in_a_batch_the_default_learns_as_alone() -> None:
-    """To a thousandth of the latents' deviation: rounding differs between batches, and conjugate steps enlarge it."""
+    """In 64 bits: in 32, rounding differs between batches and between CPUs, and conjugate steps enlarge it."""
     model = DiffusionModel.from_pretrained("farmyard")
+    model.denoiser.double()
+    network = model.network
+
+    def exact(z: Tensor, t: Tensor, text: Conditioning) -> Tensor:
+        return network(z.double(), t, replace(text, sequence=text.sequence.double())).float()
+
+    model.network = exact
     method = NullText(steps=6, inner_steps=3, detail_steps=0)
     scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:2]]
     z_0 = model.encode(torch.stack([from_image(draw(scene, 64)) for scene in scenes]))
@@ -195,7 +203,7 @@ def test_in_a_batch_the_default_learns_as_alone() -> None:
         state = method.begin(model, z_0[rows], cond[rows])
         _run(model, method, state)
         ends.append(state.z)
-    assert (ends[0] - torch.cat(ends[1:])).square().mean().sqrt() < 1e-3
+    assert (ends[0] - torch.cat(ends[1:])).abs().max() < 1e-5
 
 
 def test_a_step_that_could_correct_nothing_takes_no_inner_step(tiny_sd: Path) -> None:
