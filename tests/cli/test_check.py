@@ -30,9 +30,10 @@ def test_a_second_report_leaves_the_first(tmp_path):
     assert (tmp_path / "check_1" / "report.md").is_file()
 
 
-@pytest.mark.parametrize(
-    "family", ["tiny_sd", "tiny_sd_v", "tiny_sdxl", "tiny_sd3", "tiny_flux", "tiny_chroma"]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tiny_sdxl", "tiny_flux", "tiny_chroma")]
+
+
+@pytest.mark.parametrize("family", ["tiny_sd", "tiny_sd_v", "tiny_sd3", *SLOW])
 def test_random_weights_are_called_random(family, request, tmp_path, capsys):
     folder = request.getfixturevalue(family)
     assert run(tmp_path, "--model.pretrained", str(folder)) == 1
