@@ -20,6 +20,8 @@ from nulltext.pixels import as_saved, from_image, from_unit, to_image
 
 REACH = 3
 """Side, in the model's pixels, by which the changed pixels grow before anything is put back."""
+NEAR = 5
+"""Side, in the model's pixels, of the neighbourhood whose largest change says how clear a change is."""
 CLEARLY = 0.25
 """Change, in [-1, 1], from which the edit's own pixels are taken; below it the photo's keep their grain."""
 
@@ -61,7 +63,8 @@ def paste(photo: Image.Image, placement: Placement, edited: Tensor, original: Te
     change = edited - original  # (3, H, W)
     far = change.abs().amax(0, keepdim=True)
     touched = F.max_pool2d((far > 0).float(), REACH, stride=1, padding=REACH // 2)
-    clear = smooth((far / CLEARLY).clamp(max=1) * touched)  # (1, H, W)
+    near = F.max_pool2d(far, NEAR, stride=1, padding=NEAR // 2)  # else outlines of what is gone stay as grain
+    clear = smooth((near / CLEARLY).clamp(max=1) * touched)  # (1, H, W)
 
     def enlarged(values: Tensor, mode: str = "bicubic") -> Tensor:
         return _enlarge(values, (height, width), offset, scale, mode)
