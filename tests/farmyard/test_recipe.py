@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,26 @@ def test_ddim_by_hand_is_the_pipelines(works, tmp_path):
         for step in subject.steps(4):
             z = subject.run(z, step, [subject.embed([""]), subject.embed(["a sheep"])], w=7.5)
     assert torch.allclose(z, drawn, atol=1e-4)
+
+
+KEPT = {"vae": ("encoder.", "quant_conv."), "clip": ("text_",)}
+ONLY = {"vae": {"--model.decoder_only": "true"}, "clip": {"--model.pictures_only": "true"}, "flow": {}}
+
+
+@pytest.mark.parametrize("stage", ONLY)
+def test_a_stage_goes_on_from_a_finished_model_and_leaves_what_others_build_on(works, tmp_path, stage):
+    for earlier in ("vae", "clip"):
+        shutil.copytree(works[128] / earlier, tmp_path / earlier)
+    initial = {"--model.initial": str(works[128] / stage), **ONLY[stage]}
+    before = weights(works[128], stage)
+    run(128, stage, tmp_path, **initial, **{"--model.learning.lr": "0"})
+    assert all(torch.allclose(before[name], x, atol=1e-6) for name, x in weights(tmp_path, stage).items())
+    run(128, stage, tmp_path, **initial)
+    moved = {name for name, x in weights(tmp_path, stage).items() if not torch.equal(before[name], x)}
+    kept = KEPT.get(stage, ())
+    assert moved and not any(name.startswith(kept) for name in moved if kept)
+    with pytest.raises(UserError, match="leave --model.initial out"):
+        run(128, stage, tmp_path, **{"--model.initial": str(tmp_path / "nothing")})
 
 
 def test_a_stage_says_which_earlier_one_it_lacks(tmp_path):

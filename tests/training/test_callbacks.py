@@ -26,7 +26,7 @@ from nulltext.runs.finished import ARTIFACT
 from nulltext.runs.results import History, add_row, closing, read_rows, summary
 from nulltext.training import progress
 from nulltext.training.callbacks import Artifacts, Checkpointer
-from nulltext.training.curves import Curves, written_events
+from nulltext.training.curves import ABOUT, Curves, written_events
 
 T, N = 4, 2
 SETTINGS = [
@@ -243,6 +243,23 @@ def test_several_pictures_each_have_a_folder_a_row_and_curves(room, tiny_sd, cap
     both, one = (json.loads((place / "sheep/metrics.json").read_text()) for place in (run, alone))
     assert both["unet_forwards"] == one["unet_forwards"]  # counted per latent
     assert both["psnr_null_text"] == pytest.approx(one["psnr_null_text"], abs=0.01)
+
+
+def test_tensorboard_says_what_its_curves_are_and_how_the_run_was_started(room, tiny_sd):
+    assert fit(tiny_sd) == 0
+    accumulator = EventAccumulator("lightning_logs/version_0")
+    accumulator.Reload()
+    tags = accumulator.Tags()
+    for tag in [*tags["scalars"], *tags["images"]]:
+        if not tag.startswith("hparam/"):
+            assert accumulator.SummaryMetadata(tag).summary_description == ABOUT[tag.split("/")[0]]
+    texts = [tag for tag in tags["tensors"] if tag.endswith("/text_summary")]
+    words = {tag: accumulator.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in texts}
+    assert "inner_steps: " in words["settings/text_summary"]
+    assert (
+        words["result/sheep/text_summary"].startswith("a sheep: ")
+        and " dB" in words["result/sheep/text_summary"]
+    )
 
 
 def test_events_of_a_killed_writer_are_read_as_far_as_they_go(room, tiny_sd):

@@ -1,5 +1,7 @@
 """Curves and pictures of a run in TensorBoard."""
 
+import shlex
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,20 @@ from nulltext.runs.results import METRICS_CSV, method_of, read_rows
 from nulltext.training.callbacks import Artifacts
 from nulltext.training.module import NullTextInversion
 from nulltext.training.progress import inner_budget
+
+ABOUT = {
+    "loss": "What a timestep leaves: mean square distance of the guided latents to the pivot. Use the log axis.",
+    "loss_inner": "The same distance before each inner step; N inner steps to a timestep. Use the log axis.",
+    "distance_to_empty_prompt": "Root mean square distance of the null embedding to the empty prompt's.",
+    "distance_to_source_prompt": "Root mean square distance of the null embedding to the source prompt's.",
+    "grad_norm": "Norm of the gradient of the last inner step of a timestep. Use the log axis.",
+    "inner_steps": "Inner steps that a timestep took.",
+    "learning_rate": "Root mean square of an inner step's entries.",
+    "heading_for": "The clean picture that the guided trajectory points to, so far.",
+    "original_vae_ddim_nulltext": "The picture; by the VAE alone, plain inversion, this method; below: differences.",
+    "loss_heat_map": "The loss of every inner step (rows) of every timestep (columns), logarithmic.",
+}
+"""What a curve or picture is, as TensorBoard shows it behind the i of its heading."""
 
 
 class Curves(Callback):
@@ -36,6 +52,9 @@ class Curves(Callback):
         folder = run_folder(trainer) / (f"rank{trainer.global_rank}" if trainer.global_rank else "")
         self._there = written_events(folder) if trainer.ckpt_path else set()
         self._writer = SummaryWriter(str(folder))
+        settings = "\n".join(f"    {key}: {value}" for key, value in sorted(pl_module.hparams.items()))
+        self._text("command", f"    {shlex.join(['python', *sys.argv])}")
+        self._text("settings", settings)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: NullTextInversion, *_: Any) -> None:  # type: ignore[override]
         """Writes one timestep, and after a group's last one the comparison."""
@@ -58,6 +77,7 @@ class Curves(Callback):
                 name, picture = result.picture.name, result.picture.pixels
                 pictures = (picture, result.vae, result.ddim, result.reconstruction)
                 self._image(f"original_vae_ddim_nulltext/{name}", side_by_side(pictures), i)
+                self._text(f"result/{name}", f"{result.picture.prompt}: {result.inversion.psnr:.2f} dB")
                 heat = heat_map([losses[:, b] for losses in artifacts.history.losses])
                 self._image(f"loss_heat_map/{name}", to_unit(from_image(heat)), i)
         self._writer.flush()
@@ -96,12 +116,25 @@ class Curves(Callback):
             self._scalar(f"learning_rate/{name}", record.learning_rate[b], i)
 
     def _scalar(self, tag: str, value: float | Tensor, step: int) -> None:
-        if (tag, step) not in self._there:
-            self._writer.add_scalar(tag, float(value), step)
+        from torch.utils.tensorboard.summary import scalar
 
-    def _image(self, tag: str, image: Tensor, step: int) -> None:
+        self._add(scalar(tag, float(value)), tag, step)
+
+    def _image(self, tag: str, pixels: Tensor, step: int) -> None:
+        from torch.utils.tensorboard.summary import image
+
+        self._add(image(tag, pixels, dataformats="CHW"), tag, step)
+
+    def _add(self, summary: Any, tag: str, step: int) -> None:
+        """Writes a summary of one value, which carries its description."""
+        summary.value[0].metadata.summary_description = ABOUT[tag.split("/")[0]]
         if (tag, step) not in self._there:
-            self._writer.add_image(tag, image, step)
+            self._writer.file_writer.add_summary(summary, step)
+
+    def _text(self, tag: str, words: str) -> None:
+        """Puts words into the text tab; indented by four they stay as they are."""
+        if (f"{tag}/text_summary", 0) not in self._there:
+            self._writer.add_text(tag, words, 0)
 
 
 def written_events(folder: Path) -> set[tuple[str, int]]:

@@ -18,7 +18,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 def split(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The parameters of modules that Muon moves, the inner matrices, and those that AdamW moves."""
-    named = [pair for module in modules for pair in module.named_parameters()]
+    named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
     inner = [p.ndim >= 2 and not any(end in name for end in ENDS) for name, p in named]
     return (
         [p for (_, p), within in zip(named, inner, strict=True) if within],

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from nulltext.errors import UserError
 from nulltext.farmyard.recipe.stages.muon import Muon, split
 
 
@@ -64,6 +66,23 @@ class Learning:
             optimizer, lambda step: warm_flat_cosine(step, self.steps, self.warm_up, self.flat)
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def go_on_from(network: Any, folder: Path | None) -> None:
+    """Start from the weights of a finished model, in place of random ones.
+
+    Args:
+        network: A model of diffusers or transformers.
+        folder: As its `save_pretrained` wrote; None leaves the network as it is.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    if folder is None:
+        return
+    if not (folder / "config.json").is_file():
+        raise UserError(f"there is no finished model in {folder}; leave --model.initial out to start anew")
+    network.load_state_dict(type(network).from_pretrained(folder).state_dict())
 
 
 def generator_of_step(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
