@@ -13,9 +13,10 @@ from nulltext.editing import Edit, edit, visibility
 from nulltext.editing.compositing import changed_share
 from nulltext.editing.tokens import tokenize
 from nulltext.errors import UserError
-from nulltext.inversion import NullText, find_method
+from nulltext.inversion import find_method
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import invert
+from nulltext.inversion.methods.negative_prompt import NegativePrompt
 from nulltext.models.base import DiffusionModel
 
 LEVEL = 2 / 255  # pixels span 2
@@ -284,14 +285,13 @@ def test_an_inversion_read_from_its_file_edits_the_same(sd, tmp_path):
 
 def test_an_edit_that_shows_nothing_is_guided_more_and_that_is_said():
     model = DiffusionModel.from_pretrained()
-    refined = NullText(steps=20, fixed_point_iterations=4)
+    refined = NegativePrompt(steps=15, fixed_point_iterations=1)
     inversion = invert(model, Path(__file__).parents[2] / "sheep.jpg", method=refined)
-    faint, strong = (f"a photo of a white sheep {where} snow next to a barn" for where in ("on", "in the"))
-    with pytest.warns(
-        UserWarning, match="on snow next to a barn' changes next to nothing at .*1.35: taken at 3"
-    ):
+    faint = "a photo of a white sheep wearing a hat on a green meadow next to a barn"
+    strong = "a photo of a black sheep on a green meadow next to a barn"
+    with pytest.warns(UserWarning, match="wearing a hat .* changes next to nothing at .*3: taken at 7.5"):
         results = edit(model, inversion, [faint, strong]).results
-    assert [r.edit.guidance_scale for r in results] == [3.0, model.edit_defaults.masked_guidance]
+    assert [r.edit.guidance_scale for r in results] == [7.5, model.edit_defaults.masked_guidance]
     with pytest.warns(UserWarning, match="changes next to nothing: try other words, --guidance_scale 3,"):
         (given,) = edit(model, inversion, Edit(faint, guidance_scale=1.35)).results
     assert given.edit.guidance_scale == 1.35

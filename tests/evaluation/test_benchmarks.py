@@ -412,8 +412,8 @@ def test_the_farmyard_benchmark_is_read_back_as_pie_bench(tmp_path, monkeypatch)
     assert [t.edit_type for t in benchmark.tasks] == [kind for kind, _ in few]
     for task, (_, edit) in zip(benchmark.tasks, few, strict=True):
         assert (task.prompt, task.target_prompt) == (caption(edit.before), caption(edit.after))
-        before, after = read_picture(task.image, 64), read_picture(task.truth, 64)
-        mask = read_mask(task, 64)
+        before, after = read_picture(task.image, 128), read_picture(task.truth, 128)
+        mask = read_mask(task, 128)
         outside = (before - after).abs() * (1 - mask)
         assert outside.max() <= 4 / 255 + 1e-6  # what `changed_pixels` calls unchanged
         assert 0 < mask.mean() < 1

@@ -2,24 +2,18 @@
 
 import hashlib
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 
 from nulltext.errors import UserError
-from nulltext.farmyard.world import (
-    HELD_OUT_SEEDS,
-    WORLD_64,
-    Scene,
-    caption,
-    changed_pixels,
-    draw,
-    random_scene,
-    replace,
-    short_captions,
-)
+from nulltext.farmyard import world
+from nulltext.farmyard.world import HELD_OUT_SEEDS, WORLD_64, Scene, replace
 from nulltext.farmyard.world.scene import LIGHTS, STYLES
 
+draw, changed_pixels = partial(world.draw, size=64), partial(world.changed_pixels, size=64)
+random_scene, caption, short_captions = WORLD_64.random_scene, WORLD_64.caption, WORLD_64.short_captions
 CAPTION_VARIANTS = len(WORLD_64.phrasings)
 CHOICES = WORLD_64.choices
 ANIMALS, COLOURS = CHOICES["animal"], CHOICES["colour"]
@@ -35,7 +29,9 @@ def test_the_first_world_is_as_it_was_to_the_byte() -> None:
     assert seen.hexdigest() == "6956c206551b3455244799a918168b72889669de6fec7c2603bd986b99f2b624"
     larger = hashlib.sha256()
     for seed in range(20):
-        larger.update(draw(random_scene(seed), 128).tobytes() + draw(random_scene(seed), 512).tobytes())
+        larger.update(
+            draw(random_scene(seed), size=128).tobytes() + draw(random_scene(seed), size=512).tobytes()
+        )
     assert larger.hexdigest() == "c8871df167f5cfc5d57eb5d23f01d5c234e54dbd3146134fdf3e05a500049e0d"
 
 
@@ -51,7 +47,7 @@ def test_same_scene_same_bytes(seed: int) -> None:
 @pytest.mark.parametrize(("field", "value"), EVERY_VALUE)
 @pytest.mark.parametrize("size", [64, 256])
 def test_every_value_is_drawn(field: str, value: str | None, size: int) -> None:
-    picture = draw(replace(random_scene(5), **{field: value}), size)
+    picture = draw(replace(random_scene(5), **{field: value}), size=size)
     assert (picture.mode, picture.size) == ("RGB", (size, size))
     assert np.asarray(picture).std() > 50
 

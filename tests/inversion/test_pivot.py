@@ -51,7 +51,7 @@ def test_a_step_is_refined_until_it_converges_and_no_longer() -> None:
     model = DiffusionModel.from_pretrained("farmyard")
     schedule, tolerance = model.schedule(10), 1e-6
     scene = random_scene(HELD_OUT_SEEDS[0])
-    pixels = from_image(draw(scene, 64))
+    pixels = from_image(draw(scene, model.default_size))
     z_0 = model.encode(torch.stack([pixels, pixels.flip(2)]))
     cond = model.embed([caption(scene), "a photo of a cow"])
     found, spent = [], []

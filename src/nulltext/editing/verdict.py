@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nulltext.errors import UserError
 from nulltext.models.base import DiffusionModel
+from nulltext.models.shipped import evaluator
 from nulltext.pixels import to_unit
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """As judge: the CLIP in the model's own folder, where there is one."""
-CLIP = "clip"
 
 
 def taken_back(source: str, target: str) -> dict[str, str]:
@@ -72,7 +72,7 @@ def find_judge(model: DiffusionModel, name: str = AUTO) -> Judge | None:
     if name == "none":
         return None
     if name == AUTO:
-        own = model.folder.path / CLIP
+        own = evaluator(model.folder.path)
         return _load(str(own), str(model.device)) if (own / "config.json").is_file() else None
     return _load(name, str(model.device))
 

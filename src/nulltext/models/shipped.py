@@ -14,7 +14,7 @@ PRETRAINED = Path(__file__).parents[1] / "farmyard" / "pretrained"
 
 FLOW = "farmyard-flow"
 PRETRAINED_FLOW = PRETRAINED.with_name("pretrained_flow")
-"""The diffusers folder of the flow transformer; ``clip`` in it is the evaluator of its larger world."""
+"""The diffusers folder of the flow transformer, which was trained on the same world and text tower."""
 
 NAMES = (SHIPPED, FLOW)
 """What ``--model.pretrained`` may name without a hub or a folder."""
@@ -26,6 +26,11 @@ CHECKSUMS = "sha256.json"
 def shipped_folder(name: str) -> Path:
     """The folder of one of ``NAMES``."""
     return {SHIPPED: PRETRAINED, FLOW: PRETRAINED_FLOW}[name]
+
+
+def evaluator(folder: Path) -> Path:
+    """Where the CLIP lies that judges the pictures of a model's folder; both shipped models have one."""
+    return (PRETRAINED if folder == PRETRAINED_FLOW else folder) / "clip"
 
 
 def check_shipped(folder: Path | None = None) -> Path:

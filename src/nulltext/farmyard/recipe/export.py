@@ -17,7 +17,7 @@ from nulltext.models.shipped import SHIPPED as SHIPPED_NAME
 from nulltext.models.vocabulary import VOCABULARY
 
 EDITING = "editing.json"
-EDIT_DEFAULTS = {64: {"masked_guidance": 1.35, "masked_windows": 0.0, "detail_steps": 8}}
+EDIT_DEFAULTS: dict[int, dict[str, float]] = {}
 """What suits a world's models when they edit, by the table of ``benchmarks/edits.py``; none yet for the others."""
 
 NAMES = {"unet": SHIPPED_NAME, "flow": FLOW}
@@ -99,7 +99,8 @@ def export(work: Path, folder: Path, stage: str = "unet") -> Path:
     size = load_vae(work).config.sample_size
     with quiet():
         PIPELINES[stage](work).save_pretrained(new)
-        _save_evaluator(work, new / "clip", size)
+        if folder != shipped_folder(FLOW):  # it has the UNet's
+            _save_evaluator(work, new / "clip", size)
     for path in new.glob("*/config.json"):
         _tidy(path)
     for path in new.rglob("*.safetensors"):

@@ -155,7 +155,7 @@ WORLD_128 = World(128, {name: known.KNOWN[name] for name in (*_SAID, *_NEW)}, _p
 WORLDS = {world.size: world for world in (WORLD_64, WORLD_128)}
 """The editions by the side of their pictures."""
 
-SHIPPED = WORLD_64
+SHIPPED = WORLD_128
 """The edition of the model that the package ships."""
 random_scene, caption, short_captions = SHIPPED.random_scene, SHIPPED.caption, SHIPPED.short_captions
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from nulltext.errors import UserError
 from nulltext.farmyard.recipe.stages.frozen import quiet
 from nulltext.farmyard.world import World, world_of
-from nulltext.models.shipped import NAMES, check_shipped, shipped_folder
+from nulltext.models.shipped import NAMES, check_shipped, evaluator, shipped_folder
 
 Text = tuple[Tensor, ...]
 """What a network takes of prompts: states (B, L, d), and a flow's pooled output (B, d)."""
@@ -52,7 +52,7 @@ class Subject:
                 f"there is no model in {self.folder}; give farmyard, farmyard-flow, or a folder written by train"
             )
         check_shipped(self.folder)
-        clip = clip or self.folder / "clip"
+        clip = clip or evaluator(self.folder)
         if not (clip / "config.json").is_file():
             raise UserError(f"there is no CLIP in {clip}; give one with --clip, such as the UNet's folder's")
         index = json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from nulltext.farmyard.recipe.data.pixels import to_pixels
 from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.data.tokenizer import MAX_TOKENS, captions_of, train_tokenizer
 from nulltext.farmyard.recipe.figures.reading import Reader
-from nulltext.farmyard.recipe.stages.training import Learning, generator_of_step, go_on_from
+from nulltext.farmyard.recipe.stages.training import Learning, generator_of_step
 from nulltext.farmyard.world.scene import HELD_OUT_SEEDS, Scene
 from nulltext.farmyard.world.worlds import world_of
 
@@ -96,8 +96,6 @@ class FarmyardCLIP(L.LightningModule):
         patch: Side of the vision tower's patches in pixels.
         learning: How it learns.
         seed: Seed of phrasing and noise.
-        initial: Folder of a finished CLIP of this shape to go on from.
-        pictures_only: Leave the text tower as it is, so that the networks trained on it stay true.
     """
 
     def __init__(
@@ -109,18 +107,13 @@ class FarmyardCLIP(L.LightningModule):
         patch: int = 8,
         learning: Learning = LEARNING,
         seed: int = 0,
-        initial: Path | None = None,
-        pictures_only: bool = False,
     ) -> None:
         super().__init__()
         self.folder, self.seed, self.learning = work / "clip", seed, learning
         self.world = world_of(size)
         self.tokenizer = train_tokenizer(captions_of(self.world), MAX_TOKENS[size])
         self.clip = make_clip(self.tokenizer, text, vision, size, patch)
-        go_on_from(self.clip, initial)
-        if pictures_only:
-            self.clip.text_model.requires_grad_(False)
-            self.clip.text_projection.requires_grad_(False)
+        learning.begin(self.clip)
         # not the fused attention: on a CPU its backward is half of a step
         self.clip.set_attn_implementation("eager")
         choices = self.world.choices.items()

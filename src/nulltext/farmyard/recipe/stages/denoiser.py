@@ -15,7 +15,6 @@ from nulltext.farmyard.recipe.stages.training import (
     Learning,
     MovingAverage,
     generator_of_step,
-    go_on_from,
     show_grid,
 )
 from nulltext.farmyard.world.scene import Scene
@@ -48,7 +47,6 @@ class Denoiser(L.LightningModule, ABC):
         ema_decay: Decay of the moving average of the weights, which is what is exported.
         preview_every: Epochs between sample grids in TensorBoard.
         seed: Seed of timesteps, noise and the choice of captions.
-        initial: Folder of a finished network of this shape to go on from.
     """
 
     stage: ClassVar[str]
@@ -63,14 +61,13 @@ class Denoiser(L.LightningModule, ABC):
         ema_decay: float = 0.998,
         preview_every: int = 3,
         seed: int = 0,
-        initial: Path | None = None,
     ) -> None:
         super().__init__()
         self.work, self.world, self.seed = work, world_of(size), seed
         self.learning, self.captioning, self.preview_every = learning, captioning, preview_every
         self.frozen = (load_vae(work), TextTower.load(work))  # a tuple, so that they enter no checkpoint
         self.network: nn.Module = self.make_network()
-        go_on_from(self.network, initial)
+        learning.begin(self.network)
         self.average = MovingAverage(self.network, ema_decay)
 
     @abstractmethod

@@ -43,6 +43,8 @@ class Learning:
         flat: Share of the training before the learning rate falls.
         weight_decay: Decoupled, as AdamW's.
         optimizer: adamw, or muon, which here comes five times as far in a step.
+        initial: Folder of a finished model of the same shape to go on from.
+        kept: Parts that stay as they are, so that what was trained on them stays true, such as encoder.
     """
 
     lr: float = 1e-3
@@ -51,6 +53,23 @@ class Learning:
     flat: float = 0.3
     weight_decay: float = 0.0
     optimizer: Literal["adamw", "muon"] = "adamw"
+    initial: Path | None = None
+    kept: tuple[str, ...] = ()
+
+    def begin(self, network: Any) -> None:
+        """Give a model of diffusers or transformers its initial weights, and hold what is kept.
+
+        Raises:
+            UserError: There is no finished model in `initial`.
+        """
+        if self.initial is not None:
+            if not (self.initial / "config.json").is_file():
+                raise UserError(
+                    f"there is no finished model in {self.initial}; leave --model.learning.initial out to start anew"
+                )
+            network.load_state_dict(type(network).from_pretrained(self.initial).state_dict())
+        for part in self.kept:
+            network.get_submodule(part).requires_grad_(False)
 
     def optimiser(self, *modules: nn.Module) -> tuple[list[Optimizer], list[dict[str, object]]]:
         """The optimiser of modules (betas 0.9, 0.99) under `warm_flat_cosine`, in the form that Lightning takes."""
@@ -66,23 +85,6 @@ class Learning:
             optimizer, lambda step: warm_flat_cosine(step, self.steps, self.warm_up, self.flat)
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
-
-
-def go_on_from(network: Any, folder: Path | None) -> None:
-    """Start from the weights of a finished model, in place of random ones.
-
-    Args:
-        network: A model of diffusers or transformers.
-        folder: As its `save_pretrained` wrote; None leaves the network as it is.
-
-    Raises:
-        UserError: There is no such model.
-    """
-    if folder is None:
-        return
-    if not (folder / "config.json").is_file():
-        raise UserError(f"there is no finished model in {folder}; leave --model.initial out to start anew")
-    network.load_state_dict(type(network).from_pretrained(folder).state_dict())
 
 
 def generator_of_step(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -14,7 +14,7 @@ from nulltext.farmyard.recipe.data.latents import encode_all
 from nulltext.farmyard.recipe.data.pixels import to_pixels
 from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.stages.group_norm import speed_up
-from nulltext.farmyard.recipe.stages.training import Learning, generator_of_step, go_on_from, show_grid
+from nulltext.farmyard.recipe.stages.training import Learning, generator_of_step, show_grid
 
 LEARNING = Learning(lr=1.5e-3)
 GROUPS = 8
@@ -49,8 +49,6 @@ class FarmyardVAE(L.LightningModule):
         learning: How it learns.
         kl_weight: Weight of the KL divergence, averaged over latent values.
         seed: Seed of the posterior's noise.
-        initial: Folder of a finished autoencoder of this shape to go on from.
-        decoder_only: Leave the encoder as it is, so that what was trained on its latents stays true.
     """
 
     def __init__(
@@ -62,8 +60,6 @@ class FarmyardVAE(L.LightningModule):
         learning: Learning = LEARNING,
         kl_weight: float = 5e-4,
         seed: int = 0,
-        initial: Path | None = None,
-        decoder_only: bool = False,
     ) -> None:
         super().__init__()
         from diffusers import AutoencoderKL
@@ -87,10 +83,7 @@ class FarmyardVAE(L.LightningModule):
             self.vae.quant_conv.weight[latent_channels:] *= 0.1
             self.vae.quant_conv.bias[latent_channels:] = START_LOG_VARIANCE
         speed_up(self.vae)
-        go_on_from(self.vae, initial)
-        if decoder_only:
-            self.vae.encoder.requires_grad_(False)
-            self.vae.quant_conv.requires_grad_(False)
+        learning.begin(self.vae)
 
     def training_step(self, batch: dict[str, Any]) -> Tensor:
         """Encode, sample the posterior, decode, compare."""

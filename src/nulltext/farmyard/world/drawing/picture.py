@@ -21,7 +21,7 @@ _LENGTH = {None: 1.0, "small": 0.68, "big": 1.25}
 """How long an animal of each stature is, in units of its scene's `size`."""
 
 
-def draw(scene: Scene, size: int = 64) -> Image.Image:
+def draw(scene: Scene, size: int = 128) -> Image.Image:
     """Draw a scene.
 
     Args:
@@ -42,7 +42,7 @@ def draw(scene: Scene, size: int = 64) -> Image.Image:
     return _tinted(canvas.resize((size, size), Image.Resampling.BOX), scene.light)
 
 
-def changed_pixels(a: Scene, b: Scene, size: int = 64, threshold: float = 4.0) -> NDArray[np.bool_]:
+def changed_pixels(a: Scene, b: Scene, size: int = 128, threshold: float = 4.0) -> NDArray[np.bool_]:
     """Return where two scenes differ in some channel by more than `threshold` of 255: bool (size, size)."""
     difference = np.asarray(draw(a, size), np.int16) - np.asarray(draw(b, size), np.int16)
     return np.abs(difference).max(axis=2) > threshold
