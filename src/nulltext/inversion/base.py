@@ -103,7 +103,7 @@ class InversionMethod:
         start_sigma: Flows only: the noise level that inversion ends at and sampling starts from. At 1 nothing of the
             picture would be left in the latents.
         detail_steps: Steps of a plain DDIM inversion whose noise edits take their fine detail from, one forward each;
-            by default what suits the model: 8 for the farmyard, 0 for others.
+            by default what suits the model, 0 where it does not say.
     """
 
     steps: int = 20

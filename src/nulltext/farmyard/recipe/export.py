@@ -16,10 +16,6 @@ from nulltext.models.shipped import CHECKSUMS, FLOW, shipped_folder
 from nulltext.models.shipped import SHIPPED as SHIPPED_NAME
 from nulltext.models.vocabulary import VOCABULARY
 
-EDITING = "editing.json"
-EDIT_DEFAULTS: dict[int, dict[str, float]] = {}
-"""What suits a world's models when they edit, by the table of ``benchmarks/edits.py``; none yet for the others."""
-
 NAMES = {"unet": SHIPPED_NAME, "flow": FLOW}
 """The name of each network."""
 
@@ -106,8 +102,6 @@ def export(work: Path, folder: Path, stage: str = "unet") -> Path:
     for path in new.rglob("*.safetensors"):
         path.chmod(0o644)  # they are written for their owner alone
     _write(new / VOCABULARY, "\n".join(vocabulary(captions_of(world_of(size)))))
-    if stage == "unet" and size in EDIT_DEFAULTS:
-        _write(new / EDITING, json.dumps(EDIT_DEFAULTS[size], indent=2))
     _write(new / CHECKSUMS, json.dumps(checksums(new), indent=2))
     card = folder / "README.md"
     if card.is_file():
