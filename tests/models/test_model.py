@@ -204,9 +204,7 @@ def test_an_unknown_word_is_named_once_and_the_vocabulary_listed_once(tiny_sd: P
 def test_a_model_says_what_suits_its_edits(tiny_sd: Path, tmp_path: Path) -> None:
     folder = _copy(tiny_sd, tmp_path)
     assert _load(folder).edit_defaults == EditDefaults(3, 0.4, 0)
-    assert DiffusionModel.from_pretrained().edit_defaults == EditDefaults(
-        1.35, 0.0, 8
-    )  # by its table of edits
+    assert DiffusionModel.from_pretrained().edit_defaults == EditDefaults(3, 0.4, 0)  # like any other
     (folder / "editing.json").write_text('{"masked_guidance": 2}')
     assert _load(folder).edit_defaults == EditDefaults(2, 0.4, 0)
     (folder / "editing.json").write_text('{"detail_steps": 5}')
