@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from nulltext.inversion.invert import invert
 from nulltext.inversion.methods.edit_friendly import posterior_mean
 from nulltext.inversion.methods.negative_prompt import NegativePrompt
 from nulltext.models import DiffusionModel
+from nulltext.models.conditioning import Conditioning
 
 QUICK = {"steps": 4, "fixed_point_iterations": 2, "pivot_tolerance": 0.0}
 
@@ -95,30 +97,51 @@ EXACT = {"residual": 1.0, "edit_friendly": 3.5, "flow_edit": 3.5}
 """Methods that come back to the picture's latents, and the guidance of the source prompt at which they do."""
 
 
+@pytest.fixture
+def in_64_bits(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], DiffusionModel]:
+    """Loads models whose networks compute in 64 bits: in 32, a random network enlarges what CPUs round differently."""
+    monkeypatch.setattr(DiffusionModel, "precision", "32-true")  # that of the latents
+
+    def load(place: Path) -> DiffusionModel:
+        model = DiffusionModel.from_pretrained(str(place))
+        model.denoiser.double()
+        network = model.network
+
+        def exact(z: torch.Tensor, t: torch.Tensor, text: Conditioning) -> torch.Tensor:
+            extras = {k: x.double() if x.is_floating_point() else x for k, x in text.extras.items()}
+            return network(
+                z.double(), t, replace(text, sequence=text.sequence.double(), extras=extras)
+            ).float()
+
+        model.network = exact
+        return model
+
+    return load
+
+
 @pytest.mark.parametrize("name", EXACT)
+@pytest.mark.filterwarnings("ignore:.*CPU Autocast only supports")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_source_prompt_comes_back_exactly(family, name, request) -> None:
+def test_the_source_prompt_comes_back_exactly(family, name, in_64_bits, request) -> None:
     """Sampled step by step at the source's guidance, an edit ends on the latents that were inverted."""
-    model = DiffusionModel.from_pretrained(str(request.getfixturevalue(family)))
+    model = in_64_bits(request.getfixturevalue(family))
     picture, method = random_picture(prompt=PROMPT), quick(name, skip=0.25)
     inversion = invert(model, picture, method=method)
     z_0 = model.encode(picture.pixels[None])
     same = Edit(PROMPT, guidance_scale=EXACT[name], null="empty", local_blend=None)
     (edited,) = edit(model, inversion, same).results
-    assert apart(edited.latents, z_0[0]) < 5e-5
+    torch.testing.assert_close(edited.latents, z_0[0], rtol=1e-4, atol=1e-4)
     stronger = replace(same, guidance_scale=10.0)
     (edited,) = edit(model, inversion, stronger).results
     assert (edited.latents - z_0[0]).abs().max() > 1e-3
 
 
-def apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The root mean square of a difference: single entries of a random network are off by more than rounding."""
-    return float((ours - theirs).square().mean().sqrt())
-
-
+@pytest.mark.filterwarnings("ignore:.*CPU Autocast only supports")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_residual_costs_no_evaluation_more_than_ddim_which_does_not_come_back(family, request) -> None:
-    model = DiffusionModel.from_pretrained(str(request.getfixturevalue(family)))
+def test_residual_costs_no_evaluation_more_than_ddim_which_does_not_come_back(
+    family, in_64_bits, request
+) -> None:
+    model = in_64_bits(request.getfixturevalue(family))
     picture, cost, away = random_picture(prompt=PROMPT), [], []
     same = Edit(PROMPT, guidance_scale=1.0, null="empty", local_blend=None, detail_steps=0)
     for name in ("residual", "ddim"):
@@ -126,8 +149,8 @@ def test_residual_costs_no_evaluation_more_than_ddim_which_does_not_come_back(fa
         inversion = invert(model, picture, method=quick(name, fixed_point_iterations=0))
         (edited,) = edit(model, inversion, same).results
         cost.append(model.forwards - before)
-        away.append(apart(edited.latents, model.encode(picture.pixels[None])[0]))
-    assert cost[0] <= cost[1] and away[0] < 5e-5 < 5e-4 < away[1]
+        away.append(float((edited.latents - model.encode(picture.pixels[None])[0]).abs().max()))
+    assert cost[0] <= cost[1] and away[0] < 1e-4 < 1e-3 < away[1]
 
 
 def test_what_a_file_can_serve(tiny_sd: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +120,18 @@ class Curves(Callback):
     def _scalar(self, tag: str, value: float | Tensor, step: int) -> None:
         from torch.utils.tensorboard.summary import scalar
 
-        self._add(scalar(tag, float(value)), tag, step)
+        self._add(partial(scalar, tag, float(value)), tag, step)
 
     def _image(self, tag: str, pixels: Tensor, step: int) -> None:
         from torch.utils.tensorboard.summary import image
 
-        self._add(image(tag, pixels, dataformats="CHW"), tag, step)
+        self._add(partial(image, tag, pixels, dataformats="CHW"), tag, step)
 
-    def _add(self, summary: Any, tag: str, step: int) -> None:
-        """Writes a summary of one value, which carries its description."""
-        summary.value[0].metadata.summary_description = ABOUT[tag.split("/")[0]]
+    def _add(self, summarise: Callable[[], Any], tag: str, step: int) -> None:
+        """Writes a summary of one value, with its description, unless it is there."""
         if (tag, step) not in self._there:
+            summary = summarise()
+            summary.value[0].metadata.summary_description = ABOUT[tag.split("/")[0]]
             self._writer.file_writer.add_summary(summary, step)
 
     def _text(self, tag: str, words: str) -> None:

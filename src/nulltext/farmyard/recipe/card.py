@@ -42,7 +42,8 @@ reached. {scheduler}
 
 ## How it was trained
 
-By `python -m nulltext.farmyard train --size {size}`, with the settings in `configs/farmyard/{size}/`:
+By `python -m nulltext.farmyard train`, with the settings in `configs/farmyard/{size}/`, whose first lines say which
+stages went on afterwards, and how:
 
 1. pictures: scenes with seeds from 0 up, drawn by `nulltext.farmyard.world`; for the VAE also pictures with the
    statistics of photographs (dead leaves, 1/f noise, gradients) from `nulltext.farmyard.recipe.data.textures`;
