@@ -25,18 +25,17 @@ from nulltext.farmyard.recipe.stages.group_norm import FastGroupNorm
 from nulltext.farmyard.recipe.stages.training import MovingAverage, warm_flat_cosine
 from nulltext.farmyard.recipe.stages.unet import min_snr_weight, stratified_timesteps
 from nulltext.farmyard.recipe.train import train
-from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, random_scene, replace
+from nulltext.farmyard.world import HELD_OUT_SEEDS, SHIPPED, caption, random_scene, replace
 from nulltext.farmyard.world.captions import vocabulary
-from nulltext.farmyard.world.worlds import WORLDS
 from nulltext.models.shipped import check_shipped
 from nulltext.models.vocabulary import unknown_words
 
 ROOT = Path(__file__).parents[2]
 SHEEP_SEED = 1_531_884
-TEXTS = {size: captions_of(world) for size, world in WORLDS.items()}
+TEXTS = captions_of(SHIPPED)
 
 
-draw_64 = partial(draw_seed, size=64)
+draw_128 = partial(draw_seed, size=128)
 
 
 def order_from(step, **kwargs):
@@ -62,8 +61,8 @@ def test_the_order_depends_on_seed_and_step_alone():
     assert list(order_from(0)) != list(order_from(0, seed=1))
 
 
-@pytest.mark.parametrize("world", WORLDS.values(), ids=lambda world: f"{world.size}px")
-def test_the_scenes_of_a_contrast_differ_in_one_thing_alone_and_in_every_value_of_it(world):
+def test_the_scenes_of_a_contrast_differ_in_one_thing_alone_and_in_every_value_of_it():
+    world = SHIPPED
     scenes, groups = contrasts(world, 6, ["animal", "hat"])
     assert [group.start for group in groups[1:]] == [group.stop for group in groups[:-1]]
     assert groups[-1].stop == len(scenes)
@@ -201,16 +200,15 @@ def test_the_moving_average_of_constant_weights_is_the_weights_and_returns_to_th
     assert torch.allclose(layer.weight, before + 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", WORLDS)
-def test_every_word_of_a_world_is_one_token_and_any_text_can_be_read(size):
-    texts = TEXTS[size]
-    tokenizer = train_tokenizer(texts, MAX_TOKENS[size])
-    for word in vocabulary(texts):
+def test_every_word_of_the_world_is_one_token_and_any_text_can_be_read():
+    most = MAX_TOKENS
+    tokenizer = train_tokenizer(TEXTS, most)
+    for word in vocabulary(TEXTS):
         assert len(tokenizer.tokenize(word)) == 1, word
-    longest = max(texts, key=lambda text: len(text.split()))
-    assert len(longest.split()) <= MAX_TOKENS[size] - 2
+    longest = max(TEXTS, key=lambda text: len(text.split()))
+    assert len(longest.split()) <= most - 2
     ids = tokenizer(longest, padding="max_length").input_ids
-    assert len(ids) == MAX_TOKENS[size]
+    assert len(ids) == most
     assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
     read = tokenizer.decode(tokenizer("a Zébra 🦓").input_ids, skip_special_tokens=True)
     assert read.strip() == "a zébra 🦓"
@@ -218,12 +216,12 @@ def test_every_word_of_a_world_is_one_token_and_any_text_can_be_read(size):
 
 
 def test_the_same_texts_give_the_same_tokenizer():
-    one, other = train_tokenizer(TEXTS[64], 24), train_tokenizer(sorted(TEXTS[64], reverse=True), 24)
+    one, other = train_tokenizer(TEXTS, 24), train_tokenizer(sorted(TEXTS, reverse=True), 24)
     assert one.get_vocab() == other.get_vocab()
 
 
 def test_unknown_words_are_named_once():
-    known = frozenset(vocabulary(TEXTS[128]))
+    known = frozenset(vocabulary(TEXTS))
     assert unknown_words("a photo of a Zebra, a zebra next to a tree!", known) == ["zebra"]
     assert unknown_words(caption(random_scene(0)), known) == []
 
@@ -240,11 +238,11 @@ def test_amplitudes_of_fractal_noise_fall_with_frequency():
 
 def test_a_cache_that_is_no_longer_true_is_drawn_again(tmp_path):
     path = tmp_path / "scenes.npy"
-    first = np.array(cached(path, draw_64, range(4)))
-    assert np.array_equal(first[2], draw_64(2))
+    first = np.array(cached(path, draw_128, range(4)))
+    assert np.array_equal(first[2], draw_128(2))
     np.save(path, first[::-1])
-    assert np.array_equal(cached(path, draw_64, range(4)), first)
-    assert np.array_equal(cached(path, draw_64, range(3)), first[:3])
+    assert np.array_equal(cached(path, draw_128, range(4)), first)
+    assert np.array_equal(cached(path, draw_128, range(3)), first[:3])
 
 
 def test_draw_writes_an_imagefolder_of_held_out_scenes(tmp_path):

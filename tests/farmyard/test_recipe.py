@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from nulltext.errors import UserError
 from nulltext.farmyard.recipe.export import export
 from nulltext.farmyard.recipe.figures.evaluate import evaluate
-from nulltext.farmyard.recipe.train import STAGES, size_of, train
+from nulltext.farmyard.recipe.train import NAMES, size_of, train
 from nulltext.models.shipped import check_shipped
 from nulltext.models.vocabulary import known_words
 
@@ -29,7 +29,7 @@ COMMON = {
     "--model.learning.steps": "4",
 }
 TINY = {
-    "vae": {"--data.photo_like": "4"},
+    "vae": {"--data.photo_like": "4", "--model.channels": "[8, 8, 8, 8]"},
     "clip": {
         "--data.contrasts": "4",
         "--model.text.width": "16",
@@ -46,19 +46,18 @@ TINY = {
         "--model.preview_every": "2",
     },
 }
-CHANNELS = {64: "[8, 8, 8]", 128: "[8, 8, 8, 8]"}
 
 
-def options(size, stage, work, **more):
+def options(stage, work, **more):
     """The command line of a tiny training."""
-    chosen = COMMON | TINY[stage] | ({"--model.channels": CHANNELS[size]} if stage == "vae" else {}) | more
-    config = ROOT / "configs" / "farmyard" / str(size) / f"{stage}.yaml"
+    chosen = COMMON | TINY[stage] | more
+    config = ROOT / "configs" / "farmyard" / "128" / f"{stage}.yaml"
     flat = [word for pair in chosen.items() for word in pair]
     return ["--config", str(config), "--work", str(work), *flat]
 
 
-def run(size, stage, work, **more):
-    train(options(size, stage, work, **more))
+def run(stage, work, **more):
+    train(options(stage, work, **more))
 
 
 def weights(work, stage):
@@ -67,39 +66,34 @@ def weights(work, stage):
 
 
 @pytest.fixture(scope="module")
-def works(tmp_path_factory):
-    """All stages of both worlds, trained without a stop."""
-    folders = {}
-    for size, stages in STAGES.items():
-        folders[size] = tmp_path_factory.mktemp(f"work{size}")
-        for stage in stages:
-            run(size, stage, folders[size])
-    return folders
-
-
-CASES = [(64, "clip"), *((128, stage) for stage in STAGES[128])]
+def trained(tmp_path_factory):
+    """All stages, trained without a stop."""
+    folder = tmp_path_factory.mktemp("trained")
+    for stage in NAMES:
+        run(stage, folder)
+    return folder
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("size", "stage"), CASES)
-def test_a_stopped_training_resumes_to_the_same_weights(works, tmp_path, size, stage):
-    for earlier in STAGES[size][: STAGES[size].index(stage)]:
-        (tmp_path / earlier).symlink_to(works[size] / earlier)
-    run(size, stage, tmp_path, **{"--trainer.max_epochs": "1"})
+@pytest.mark.parametrize("stage", NAMES)
+def test_a_stopped_training_resumes_to_the_same_weights(trained, tmp_path, stage):
+    for earlier in NAMES[: NAMES.index(stage)]:
+        (tmp_path / earlier).symlink_to(trained / earlier)
+    run(stage, tmp_path, **{"--trainer.max_epochs": "1"})
     assert not (tmp_path / stage).exists(), "an unfinished stage must not look finished"
     torch.load(tmp_path / "logs" / stage / "last.ckpt", weights_only=True)
-    run(size, stage, tmp_path, **{"--ckpt_path": "last"})
-    resumed, straight = weights(tmp_path, stage), weights(works[size], stage)
+    run(stage, tmp_path, **{"--ckpt_path": "last"})
+    resumed, straight = weights(tmp_path, stage), weights(trained, stage)
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_killed_training_resumes_to_the_same_weights(works, tmp_path):
+def test_a_killed_training_resumes_to_the_same_weights(trained, tmp_path):
     for earlier in ("vae", "clip"):
-        (tmp_path / earlier).symlink_to(works[128] / earlier)
+        (tmp_path / earlier).symlink_to(trained / earlier)
     last = tmp_path / "logs" / "flow" / "last.ckpt"
     more = {"--model.learning.steps": "24", "--model.preview_every": "1000"}
-    words = ["-m", "nulltext.farmyard", "train", *options(128, "flow", tmp_path, **more)]
+    words = ["-m", "nulltext.farmyard", "train", *options("flow", tmp_path, **more)]
     with subprocess.Popen(
         [sys.executable, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as job:
@@ -108,28 +102,27 @@ def test_a_killed_training_resumes_to_the_same_weights(works, tmp_path):
             time.sleep(0.01)
         os.kill(job.pid, signal.SIGKILL)
     assert job.returncode == -signal.SIGKILL and not (tmp_path / "flow").exists()
-    run(128, "flow", tmp_path, **more, **{"--ckpt_path": "last"})
+    run("flow", tmp_path, **more, **{"--ckpt_path": "last"})
     straight = tmp_path / "straight"
     for earlier in ("vae", "clip"):
         straight.mkdir(exist_ok=True)
-        (straight / earlier).symlink_to(works[128] / earlier)
-    run(128, "flow", straight, **more)
+        (straight / earlier).symlink_to(trained / earlier)
+    run("flow", straight, **more)
     resumed, expected = weights(tmp_path, "flow"), weights(straight, "flow")
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("size", STAGES)
-def test_the_unets_export_is_a_plain_pipeline_with_its_evaluator(works, tmp_path, capsys, size):
+def test_the_unets_export_is_a_plain_pipeline_with_its_evaluator(trained, tmp_path, capsys):
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPModel
 
-    folder = export(works[size], tmp_path / "pretrained")
+    folder = export(trained, tmp_path / "pretrained")
     check_shipped(folder)
     assert {"sheep", "drawing", "haystack"} <= known_words(folder)
     pipe = StableDiffusionPipeline.from_pretrained(folder)
     picture = pipe("a sheep", num_inference_steps=2, output_type="pt").images
-    assert picture.shape == (1, 3, size, size)
+    assert picture.shape == (1, 3, 128, 128)
     assert CLIPModel.from_pretrained(folder / "clip").config.projection_dim == 16
     tower = CLIPModel.from_pretrained(folder / "clip").text_model.half().state_dict()
     own = pipe.text_encoder.half().state_dict()
@@ -139,17 +132,17 @@ def test_the_unets_export_is_a_plain_pipeline_with_its_evaluator(works, tmp_path
     assert all(figure.name in printed for figure in figures)
     assert "VAE, scenes: PSNR" in json.loads((tmp_path / "out" / "figures.json").read_text())
     card = (folder / "README.md").read_text()
-    assert "VAE, scenes: PSNR" in card and f"{size} x {size} pictures" in card and "UNet2D" in card
+    assert "VAE, scenes: PSNR" in card and "128 x 128 pictures" in card and "UNet2D" in card
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_flows_export_is_a_stable_diffusion_3_pipeline_without_a_t5(works, tmp_path, capsys):
+def test_the_flows_export_is_a_stable_diffusion_3_pipeline_without_a_t5(trained, tmp_path, capsys):
     from diffusers import StableDiffusion3Pipeline
 
     from nulltext.farmyard.recipe.figures.subject import Subject
 
-    clip = export(works[128], tmp_path / "unet") / "clip"
-    folder = export(works[128], tmp_path / "flow", "flow")
+    clip = export(trained, tmp_path / "unet") / "clip"
+    folder = export(trained, tmp_path / "flow", "flow")
     check_shipped(folder)
     assert "snowman" in known_words(folder)
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
@@ -177,10 +170,10 @@ def test_the_flows_export_is_a_stable_diffusion_3_pipeline_without_a_t5(works, t
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_ddim_by_hand_is_the_pipelines(works, tmp_path):
+def test_ddim_by_hand_is_the_pipelines(trained, tmp_path):
     from nulltext.farmyard.recipe.figures.subject import Subject
 
-    subject = Subject(str(export(works[64], tmp_path / "unet")))
+    subject = Subject(str(export(trained, tmp_path / "unet")))
     subject.pipe.set_progress_bar_config(disable=True)
     noise = torch.randn(1, *subject.latent_shape, generator=torch.Generator().manual_seed(0))
     drawn = subject.pipe("a sheep", num_inference_steps=4, output_type="latent", latents=noise).images
@@ -196,25 +189,25 @@ ONLY = {"vae": "[encoder, quant_conv]", "clip": "[text_model, text_projection]",
 
 
 @pytest.mark.parametrize("stage", ONLY)
-def test_a_stage_goes_on_from_a_finished_model_and_leaves_what_others_build_on(works, tmp_path, stage):
+def test_a_stage_goes_on_from_a_finished_model_and_leaves_what_others_build_on(trained, tmp_path, stage):
     for earlier in ("vae", "clip"):
-        shutil.copytree(works[128] / earlier, tmp_path / earlier)
-    initial = {"--model.learning.initial": str(works[128] / stage), "--model.learning.kept": ONLY[stage]}
-    before = weights(works[128], stage)
-    run(128, stage, tmp_path, **initial, **{"--model.learning.lr": "0"})
+        shutil.copytree(trained / earlier, tmp_path / earlier)
+    initial = {"--model.learning.initial": str(trained / stage), "--model.learning.kept": ONLY[stage]}
+    before = weights(trained, stage)
+    run(stage, tmp_path, **initial, **{"--model.learning.lr": "0"})
     assert all(torch.allclose(before[name], x, atol=1e-6) for name, x in weights(tmp_path, stage).items())
-    run(128, stage, tmp_path, **initial)
+    run(stage, tmp_path, **initial)
     moved = {name for name, x in weights(tmp_path, stage).items() if not torch.equal(before[name], x)}
     kept = KEPT.get(stage, ())
     assert moved and not any(name.startswith(kept) for name in moved if kept)
     with pytest.raises(UserError, match=r"leave --model\.learning\.initial out"):
-        run(128, stage, tmp_path, **{"--model.learning.initial": str(tmp_path / "nothing")})
+        run(stage, tmp_path, **{"--model.learning.initial": str(tmp_path / "nothing")})
 
 
 def test_a_stage_says_which_earlier_one_it_lacks(tmp_path):
     for stage in ("unet", "flow"):
         with pytest.raises(UserError, match="there is no vae"):
-            run(128, stage, tmp_path)
+            run(stage, tmp_path)
 
 
 def test_a_model_without_a_clip_of_its_own_needs_one(tmp_path):
@@ -228,6 +221,6 @@ def test_a_model_without_a_clip_of_its_own_needs_one(tmp_path):
 
 def test_train_without_a_config_is_told_the_world_by_its_size():
     assert size_of(["--work", "somewhere"]) == 128
-    assert size_of(["--size", "64", "--work=x"]) == 64
-    with pytest.raises(UserError, match="64 and 128"):
+    assert size_of(["--size", "128", "--work=x"]) == 128
+    with pytest.raises(UserError, match="it has 128"):
         size_of(["--size", "96"])

@@ -1,7 +1,6 @@
 """The farmyard benchmark: 140 edits of held-out scenes, true masks and answers, in PIE-Bench's format.
 
-Ten types of edit in PIE-Bench's proportions, a fifth of its 700. The world of 64 pixels has no words for pose, so
-type 5 exchanges one hat for another there; the material of type 7 is a hat's, of straw or not.
+Ten types of edit in PIE-Bench's proportions, a fifth of its 700; the material of type 7 is a hat's, of straw or not.
 The answers are exact because a scene is drawn from a description: the counterfactual is the same scene with
 the words of the edit changed, and the mask is where the two drawings differ.
 """
@@ -24,8 +23,6 @@ from nulltext.evaluation.benchmarks.run_length import PIE_SIDE, encode_runs
 from nulltext.farmyard.world import (
     HELD_OUT_SEEDS,
     SHIPPED,
-    WORLD_64,
-    WORLD_128,
     Scene,
     World,
     changed_pixels,
@@ -146,32 +143,24 @@ _FIELD: dict[_Kind, str] = {
 }
 
 
-def _types(fifth: tuple[str, _Kind]) -> tuple[tuple[str, int, _Kind], ...]:
-    return (
-        ("0_random", 28, _random),
-        ("1_change_object", 16, _object),
-        ("2_add_object", 16, _add),
-        ("3_delete_object", 16, _delete),
-        ("4_change_attribute_content", 8, _content),
-        (fifth[0], 8, fifth[1]),
-        ("6_change_attribute_color", 8, _colour),
-        ("7_change_attribute_material", 8, _material),
-        ("8_change_background", 16, _background),
-        ("9_change_style", 16, _style),
-    )
-
-
-TYPES = {
-    WORLD_64.size: _types(("5_change_hat", _hat)),
-    WORLD_128.size: _types(("5_change_attribute_pose", _pose)),
-}
-"""Of each world, name, number of scenes and maker of each type; the leading digit is PIE-Bench's `editing_type_id`."""
-EDIT_TYPES = TYPES[SHIPPED.size]
+EDIT_TYPES: tuple[tuple[str, int, _Kind], ...] = (
+    ("0_random", 28, _random),
+    ("1_change_object", 16, _object),
+    ("2_add_object", 16, _add),
+    ("3_delete_object", 16, _delete),
+    ("4_change_attribute_content", 8, _content),
+    ("5_change_attribute_pose", 8, _pose),
+    ("6_change_attribute_color", 8, _colour),
+    ("7_change_attribute_material", 8, _material),
+    ("8_change_background", 16, _background),
+    ("9_change_style", 16, _style),
+)
+"""Name, number of scenes and maker of each type; the leading digit is PIE-Bench's `editing_type_id`."""
 
 
 def scene_edits(world: World = SHIPPED) -> list[tuple[str, SceneEdit]]:
     """The benchmark's edits with their types, the same at every call."""
-    kinds = [(name, make) for name, count, make in TYPES[world.size] for _ in range(count)]
+    kinds = [(name, make) for name, count, make in EDIT_TYPES for _ in range(count)]
     return [
         (name, make(world, world.random_scene(FIRST_SEED + i), random.Random(FIRST_SEED + i)))
         for i, (name, make) in enumerate(kinds)
@@ -198,7 +187,7 @@ def write_farmyard_benchmark(
     stamp = folder / "farmyard_version.txt"
     if mapping.is_file() and stamp.is_file() and stamp.read_text().strip() == _stamp(world):
         return folder
-    counts = {name: count for name, count, _ in TYPES[world.size]}
+    counts = {name: count for name, count, _ in EDIT_TYPES}
     edits = scene_edits(world)
     entries = {}
     for i, (kind, edit) in enumerate(edits):
@@ -215,7 +204,7 @@ def write_farmyard_benchmark(
 
 
 def _stamp(world: World) -> str:
-    return str(VERSION) if world is WORLD_64 else f"{VERSION} of {world.size} pixels"
+    return f"{VERSION} of {world.size} pixels"
 
 
 def _write_line(path: Path, text: str) -> None:

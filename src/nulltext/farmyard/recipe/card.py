@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nulltext.farmyard.world import WORLD_64, World, world_of
+from nulltext.farmyard.world import World, world_of
 from nulltext.files import write_atomically
 from nulltext.models.shipped import CHECKSUMS
 from nulltext.models.vocabulary import VOCABULARY
@@ -30,7 +30,8 @@ inversion can be tried, tested and measured with no GPU and no model hub: whatev
 
 Prompts read like "{example}".
 `vocabulary.txt` has its {n_words} words, one a line, all lower case; any other is spelt from pieces it has no meaning
-for. {silence}
+for. What a caption passes over is not there: no hat, no object, neither rain nor snowfall,
+day, neither small nor big, looking to the left. Only colour, place and style may be left open.
 
 ## How it is built
 
@@ -109,10 +110,6 @@ FLOW = {
     ),
     "sampler": "Euler",
 }
-SILENCE = (
-    "What a caption passes over is not there: no hat, no object, neither rain nor snowfall,\n"
-    "day, neither small nor big, looking to the left. Only colour, place and style may be left open."
-)
 
 
 def describe_words(world: World) -> str:
@@ -161,7 +158,6 @@ def write_card(folder: Path, figures: Sequence[str]) -> None:
         words=describe_words(world),
         example=world.caption(world.random_scene(1_000_007)),
         n_words=len((folder / VOCABULARY).read_text(encoding="utf-8").split()),
-        silence="" if world is WORLD_64 else SILENCE,
         parts=describe_parts(folder),
         figures="\n".join(figures) or "| not measured yet | | | |",
         sums="\n".join(weights),

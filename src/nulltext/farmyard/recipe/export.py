@@ -112,10 +112,12 @@ def export(work: Path, folder: Path, stage: str = "unet") -> Path:
 
 
 def _save_evaluator(work: Path, folder: Path, size: int) -> None:
-    """The whole CLIP and how it takes pictures: in [-1, 1], as the VAE does."""
+    """The whole CLIP, or what it became in `work`/evaluator, and how it takes pictures: in [-1, 1], as the VAE does."""
     from transformers import CLIPImageProcessorPil, CLIPModel
 
-    CLIPModel.from_pretrained(work / "clip", dtype=torch.float16).save_pretrained(folder)
+    went_on = work / "evaluator"  # apart, since networks are trained on the text tower of `clip`
+    trained = went_on if went_on.is_dir() else work / "clip"
+    CLIPModel.from_pretrained(trained, dtype=torch.float16).save_pretrained(folder)
     CLIPImageProcessorPil(
         size={"shortest_edge": size},
         crop_size={"height": size, "width": size},

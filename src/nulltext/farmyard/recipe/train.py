@@ -18,9 +18,8 @@ from nulltext.farmyard.recipe.data.stage_data import DEFAULT_WORK
 from nulltext.farmyard.recipe.precision import hold_memory, training_precision
 from nulltext.farmyard.world.worlds import SHIPPED, world_of
 
-STAGES = {64: ("vae", "clip", "unet"), 128: ("vae", "clip", "unet", "flow")}
-"""The stages of each world, in order."""
-NAMES = STAGES[128]
+NAMES = ("vae", "clip", "unet", "flow")
+"""The stages, in order."""
 
 
 def stage_classes(stage: str) -> tuple[type[LightningModule], type[LightningDataModule]]:
@@ -69,7 +68,7 @@ class StageCLI(LightningCLI):
         """Our own settings, and what follows from them."""
         parser.add_argument("--stage", type=str, default=self.stage, help=", ".join(NAMES))
         parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder of data and stages")
-        parser.add_argument("--size", type=int, default=64, help="side of the pictures: 64 or 128")
+        parser.add_argument("--size", type=int, default=SHIPPED.size, help="side of the pictures")
         parser.add_argument(
             "--precision", type=str, default="auto", help="Lightning's; auto: bf16-mixed where that is fast"
         )
@@ -132,7 +131,7 @@ def train(args: Sequence[str]) -> None:
 
     size = size_of(args)
     work = DEFAULT_WORK
-    for stage in STAGES[size]:
+    for stage in NAMES:
         cli = StageCLI(stage, ["--config", str(config_of(stage, size)), *args])
         work = Path(cli.config.work)
         last = work / "logs" / stage / "last.ckpt"

@@ -4,19 +4,16 @@ from nulltext.farmyard.world.drawing import changed_pixels, draw
 from nulltext.farmyard.world.scene import HELD_OUT_SEEDS, Scene, replace
 from nulltext.farmyard.world.worlds import (
     SHIPPED,
-    WORLD_64,
     WORLD_128,
     World,
     caption,
     random_scene,
-    short_captions,
     world_of,
 )
 
 __all__ = [
     "HELD_OUT_SEEDS",
     "SHIPPED",
-    "WORLD_64",
     "WORLD_128",
     "Scene",
     "World",
@@ -25,6 +22,5 @@ __all__ = [
     "draw",
     "random_scene",
     "replace",
-    "short_captions",
     "world_of",
 ]

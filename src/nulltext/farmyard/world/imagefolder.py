@@ -13,7 +13,7 @@ from nulltext.files import write_atomically
 
 
 def write_imagefolder(
-    folder: Path, n: int, seed: int = HELD_OUT_SEEDS.start, size: int = 64, world: World = SHIPPED
+    folder: Path, n: int, seed: int = HELD_OUT_SEEDS.start, size: int = 128, world: World = SHIPPED
 ) -> None:
     """Draw n scenes, seeds `seed` to `seed + n - 1`, into PNG files and one metadata.jsonl (`file_name`, `prompt`).
 

@@ -1,8 +1,4 @@
-"""The two editions of the farmyard: which words each knows, how large its pictures are, how its scenes are said.
-
-`WORLD_64` is what the first shipped model was trained on and stays as it is to the byte. `WORLD_128` is twice as sharp
-and knows more words; every scene of the first is a scene of the second.
-"""
+"""The farmyard's editions: which words each knows, how large its pictures are, how its scenes are said."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -56,29 +52,6 @@ class World:
         """All phrasings of a scene, the full one first."""
         return [phrasing(scene) for phrasing in self.phrasings]
 
-    def short_captions(self, scene: Scene) -> list[str]:
-        """Return every other caption than the full one, each once."""
-        full, *others = self.captions(scene)
-        return [text for text in dict.fromkeys(others) if text != full]
-
-
-def _scene_64(seed: int) -> Scene:
-    draws = random.Random(seed)
-    return Scene(
-        animal=draws.choice(known.ANIMALS[:8]),
-        colour=draws.choice(known.COLOURS[:5]),
-        hat=draws.choice(known.HATS),
-        place=draws.choice(known.PLACES),
-        object=draws.choice(known.OBJECTS[:5]),
-        style=draws.choices(known.STYLES, weights=(3, 1))[0],
-        light=draws.choice(known.LIGHTS),
-        x=round(draws.uniform(0.45, 0.51), 3),
-        y=round(draws.uniform(0.89, 0.93), 3),
-        size=round(draws.uniform(0.64, 0.7), 3),
-        object_x=round(draws.uniform(0.78, 0.88), 3),
-        seed=seed,
-    )
-
 
 def _scene_128(seed: int) -> Scene:
     draws = random.Random(seed)
@@ -98,24 +71,6 @@ def _scene_128(seed: int) -> Scene:
         size=round(draws.uniform(0.53, 0.57), 3),
         object_x=round(draws.uniform(0.76, 0.84), 3),
         seed=seed,
-    )
-
-
-def _phrasings_64() -> tuple[Phrasing, ...]:
-    """Eleven word orders, no synonyms."""
-    bare = frozenset({"colour"})
-    return (
-        Phrasing(("style", "it", "hat", "place", "object")),
-        Phrasing(("it", "hat", "place", "object")),
-        Phrasing(("style", "it", "hat", "place")),
-        Phrasing(("style", "it", "hat")),
-        Phrasing(("style", "it", "hat", "place", "object"), bare),
-        Phrasing(("place", "it", "hat")),
-        Phrasing(("it", "hat", "place")),
-        Phrasing(("it", "hat", "place"), bare),
-        Phrasing(("style", "it", "hat"), bare),
-        Phrasing(("it", "hat")),
-        Phrasing(("it", "hat"), bare),
     )
 
 
@@ -143,21 +98,14 @@ def _phrasings_128(count: int = 96) -> tuple[Phrasing, ...]:
     return tuple(made)
 
 
-_NEW = ("facing", "time", "weather", "stature")
-_SAID = ("animal", "colour", "hat", "place", "object", "style")
-WORLD_64 = World(
-    64,
-    {name: known.KNOWN[name][: {"animal": 8, "colour": 5, "object": 5}.get(name)] for name in _SAID},
-    _phrasings_64(),
-    _scene_64,
-)
-WORLD_128 = World(128, {name: known.KNOWN[name] for name in (*_SAID, *_NEW)}, _phrasings_128(), _scene_128)
-WORLDS = {world.size: world for world in (WORLD_64, WORLD_128)}
+_SAID = ("animal", "colour", "hat", "place", "object", "style", "facing", "time", "weather", "stature")
+WORLD_128 = World(128, {name: known.KNOWN[name] for name in _SAID}, _phrasings_128(), _scene_128)
+WORLDS = {world.size: world for world in (WORLD_128,)}
 """The editions by the side of their pictures."""
 
 SHIPPED = WORLD_128
 """The edition of the model that the package ships."""
-random_scene, caption, short_captions = SHIPPED.random_scene, SHIPPED.caption, SHIPPED.short_captions
+random_scene, caption = SHIPPED.random_scene, SHIPPED.caption
 
 
 def world_of(size: int) -> World:

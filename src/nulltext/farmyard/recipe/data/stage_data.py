@@ -24,7 +24,7 @@ class StageData(L.LightningDataModule, ABC):
 
     Args:
         work: Folder of the whole training: pictures and latents in its `data`, stages in folders of their names.
-        size: Side of the pictures; says which world, 64 or 128.
+        size: Side of the pictures; says which world.
         scenes: Number of training scenes, seeds 0 to scenes - 1.
         batch_size: Pictures in a batch.
         steps_per_epoch: Batches in what Lightning calls an epoch; checkpoints and curves come at its end.
@@ -34,7 +34,7 @@ class StageData(L.LightningDataModule, ABC):
     def __init__(
         self,
         work: Path = DEFAULT_WORK,
-        size: int = 64,
+        size: int = 128,
         scenes: int = 30000,
         batch_size: int = 32,
         steps_per_epoch: int = 100,

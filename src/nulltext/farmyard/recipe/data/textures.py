@@ -68,7 +68,7 @@ def dead_leaves(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return picture
 
 
-def photo_like(seed: int, size: int = 64) -> NDArray[np.uint8]:
+def photo_like(seed: int, size: int = 128) -> NDArray[np.uint8]:
     """One synthetic picture with the statistics of a photograph.
 
     Args:

@@ -9,8 +9,8 @@ from nulltext.farmyard.world.worlds import World
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-MAX_TOKENS = {64: 24, 128: 32}
-"""Longest prompt of each world in tokens, begin and end among them."""
+MAX_TOKENS = 32
+"""Longest prompt in tokens, begin and end among them."""
 WORLD_FOR_WORDS = 1000
 """Scenes whose captions train the tokenizer: enough for every word to come up."""
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"

@@ -39,30 +39,8 @@ class Figure:
         )
 
 
-@dataclass(frozen=True)
-class Bars:
-    """Targets of a world's models."""
-
-    size: str
-    vae: tuple[str, str, str]
-    read: dict[str, str]
-    forward: str
-
-
-BARS = {
-    64: Bars(
-        "<= 30",
-        (">= 29", ">= 0.9", ">= 22"),
-        {"animal": ">= 0.95", "colour": ">= 0.9", "place": ">= 0.9", "hat": ">= 0.9"},
-        "<= 30",
-    ),
-    128: Bars(
-        "<= 60",
-        (">= 31", ">= 0.95", ">= 24"),
-        {"animal": ">= 0.97"} | dict.fromkeys(("colour", "hat", "place", "weather", "object"), ">= 0.92"),
-        "<= 40",
-    ),
-}
+SIZE_BAR, VAE_BARS, FORWARD_BAR = "<= 60", (">= 31", ">= 0.95", ">= 24"), "<= 40"
+READ_BARS = {"animal": ">= 0.97"} | dict.fromkeys(("colour", "hat", "place", "weather", "object"), ">= 0.92")
 
 
 @dataclass(frozen=True)
@@ -77,18 +55,13 @@ class Run:
         """How many pictures a section takes: all, or about a tenth, at least 8."""
         return max(8, n // 10) if self.quick else n
 
-    @property
-    def bars(self) -> Bars:
-        """Its targets."""
-        return BARS[self.subject.world.size]
-
 
 def measure_size(run: Run) -> list[Figure]:
     """All files of the folder together."""
     total = sum(path.stat().st_size for path in run.subject.folder.rglob("*") if path.is_file())
     parameters = sum(p.numel() for p in run.subject.network.parameters())
     return [
-        Figure("all files", total / 2**20, "MiB", run.bars.size),
+        Figure("all files", total / 2**20, "MiB", SIZE_BAR),
         Figure("network parameters", parameters / 1e6, "M"),
     ]
 
@@ -96,7 +69,7 @@ def measure_size(run: Run) -> list[Figure]:
 @torch.no_grad()
 def measure_vae(run: Run) -> list[Figure]:
     """What a picture loses on its way through the latents."""
-    subject, bars = run.subject, run.bars.vae
+    subject, bars = run.subject, VAE_BARS
     _, pixels = held_out(subject.world, run.count(256), first=0)
     back = torch.cat([subject.decode(subject.encode(part)) for part in pixels.split(32)])
     photos = photographs(subject.world.size)
@@ -171,10 +144,10 @@ def measure_generation(run: Run) -> list[Figure]:
 
     prompts = [world.caption(scene) for scene in scenes]
     some = run.count(80)
-    figures = _generated(accuracy(GUIDANCE, prompts), len(scenes), GUIDANCE, run.bars.read)
+    figures = _generated(accuracy(GUIDANCE, prompts), len(scenes), GUIDANCE, READ_BARS)
     if subject.is_flow:
         best = max(SCALES, key=lambda w: sum(accuracy(w, prompts[:some]).values()))
-        figures += _generated(accuracy(best, prompts), len(scenes), best, run.bars.read)
+        figures += _generated(accuracy(best, prompts), len(scenes), best, READ_BARS)
     if others := [phrasing for phrasing in world.phrasings[1:] if phrasing.says_all]:
         told = [others[i % len(others)](scene) for i, scene in enumerate(scenes[:some])]
         shares = accuracy(GUIDANCE, told)
@@ -256,7 +229,7 @@ def measure_speed(run: Run) -> list[Figure]:
     whole = median_seconds(lambda: generate(subject, one, GUIDANCE, seed=0), 1 if run.quick else 3)
     threads = torch.get_num_threads()
     return [
-        Figure(f"one forward, {threads} threads", 1000 * forward, "ms", run.bars.forward),
+        Figure(f"one forward, {threads} threads", 1000 * forward, "ms", FORWARD_BAR),
         Figure(f"one guided sample of {STEPS} steps, {threads} threads", whole, "s", "<= 5"),
     ]
 

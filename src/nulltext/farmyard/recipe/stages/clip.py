@@ -101,7 +101,7 @@ class FarmyardCLIP(L.LightningModule):
     def __init__(
         self,
         work: Path = DEFAULT_WORK,
-        size: int = 64,
+        size: int = 128,
         text: Tower = Tower(128, 3),
         vision: Tower = Tower(128, 4),
         patch: int = 8,
@@ -111,7 +111,7 @@ class FarmyardCLIP(L.LightningModule):
         super().__init__()
         self.folder, self.seed, self.learning = work / "clip", seed, learning
         self.world = world_of(size)
-        self.tokenizer = train_tokenizer(captions_of(self.world), MAX_TOKENS[size])
+        self.tokenizer = train_tokenizer(captions_of(self.world), MAX_TOKENS)
         self.clip = make_clip(self.tokenizer, text, vision, size, patch)
         learning.begin(self.clip)
         # not the fused attention: on a CPU its backward is half of a step

@@ -55,7 +55,7 @@ class Denoiser(L.LightningModule, ABC):
     def __init__(
         self,
         work: Path = DEFAULT_WORK,
-        size: int = 64,
+        size: int = 128,
         learning: Learning = LEARNING,
         captioning: Captioning = Captioning(),
         ema_decay: float = 0.998,

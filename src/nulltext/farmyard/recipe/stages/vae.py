@@ -54,7 +54,7 @@ class FarmyardVAE(L.LightningModule):
     def __init__(
         self,
         work: Path = DEFAULT_WORK,
-        size: int = 64,
+        size: int = 128,
         channels: tuple[int, ...] = (32, 64, 96),
         latent_channels: int = 4,
         learning: Learning = LEARNING,
