@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from nulltext.pixels import to_image, to_unit
-from nulltext.plots.sheet import GAP, INK, NORMAL, SMALL, Sheet, points
+from nulltext.plots.sheet import DPI, INK, NORMAL, SMALL, points, render
 
 FULL_DIFFERENCE = 0.25  # of the range from black to white; drawn in the palest colour
 NO_VALUE = "#ebebeb"
@@ -47,6 +47,7 @@ def heat_map(losses: Sequence[Tensor]) -> Image.Image:
     """The loss of every inner step, logarithmic: a row for each, a column for each timestep, whose (n,) may differ."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
 
     rows = max([1, *(len(column) for column in losses)])
     values = np.full((rows, max(1, len(losses))), np.nan)
@@ -54,8 +55,8 @@ def heat_map(losses: Sequence[Tensor]) -> Image.Image:
         values[: len(column), index] = column.cpu().numpy()
     known = values[np.isfinite(values) & (values > 0)]
     low, high = (known.min(), known.max()) if known.size else (1e-6, 1e-5)
-    sheet = Sheet(960, 420)
-    axes = sheet.axes(5 * GAP, 3 * GAP, 720, 280)
+    figure = Figure(figsize=(9.6, 4.2), dpi=DPI)
+    axes = figure.add_axes((80 / 960, 92 / 420, 720 / 960, 280 / 420))
     colours = colormaps["inferno"].with_extremes(bad=NO_VALUE)
     shown = np.ma.masked_where(~(values > 0), values)
     norm = LogNorm(low, max(high, low * 1.01))
@@ -63,7 +64,8 @@ def heat_map(losses: Sequence[Tensor]) -> Image.Image:
     axes.locator_params(integer=True)
     axes.set_xlabel("timestep, 0 the noisiest", fontsize=points(SMALL), color=INK)
     axes.set_ylabel("inner step", fontsize=points(SMALL), color=INK)
-    bar = sheet.figure.colorbar(drawn, cax=sheet.axes(6 * GAP + 720, 3 * GAP, 20, 280))
-    bar.ax.tick_params(labelsize=points(SMALL))
-    sheet.text("loss of each inner step", 5 * GAP, 10, NORMAL)
-    return sheet.image()
+    axes.set_title("loss of each inner step", loc="left", fontsize=points(NORMAL))
+    figure.colorbar(drawn, cax=figure.add_axes((816 / 960, 92 / 420, 20 / 960, 280 / 420)))
+    for each in figure.axes:
+        each.tick_params(labelsize=points(SMALL))
+    return render(figure)

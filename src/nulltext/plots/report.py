@@ -13,6 +13,7 @@ from nulltext.plots.heat import FULL_DIFFERENCE, difference_map, heat_colours
 from nulltext.plots.sheet import (
     DPI,
     GAP,
+    INK,
     LARGE,
     NORMAL,
     PALE,
@@ -20,14 +21,12 @@ from nulltext.plots.sheet import (
     TILE,
     Sheet,
     enlarge,
-    height_of,
     points,
     render,
     text_width,
-    wrap,
 )
 
-CURVES = 420  # pixels of their height
+CURVES = 290  # pixels of their height
 LONGEST = 40  # characters of a label
 PANELS = 3  # box plots beside each other, at most
 
@@ -49,34 +48,25 @@ def report(
         facts: Lines of text beside the curves.
     """
     tiles = [enlarge(to_image(pixels)) for _, pixels in pictures]
-    width, height = tiles[0].size
-    step = max(width, TILE) + GAP
-    sheet_width = max(GAP + len(pictures) * step, 3 * TILE)
-    lines = wrap(title, LARGE, sheet_width - 2 * GAP)
-    labels = [wrap(label, NORMAL, step - GAP) for label, _ in pictures]
-    top = GAP + height_of(lines, LARGE) + 8
-    second = top + height + max(height_of(label, NORMAL) for label in labels) + 20
-    curves = second + height + 3 * GAP + SMALL
-    sheet = Sheet(sheet_width, curves + CURVES)
-    sheet.text(lines, GAP, GAP, LARGE)
-    for column, (tile, label, (_, pixels)) in enumerate(zip(tiles, labels, pictures, strict=True)):
-        left = GAP + column * step
-        sheet.picture(tile, left, top)
-        sheet.text(label, left, top + height + 8, NORMAL)
-        if column:
-            sheet.picture(enlarge(difference_map(pixels, pictures[0][1])), left, second)
-            sheet.text("difference to the original", left, second + height + 8, SMALL, PALE)
-    right = GAP + max(width, TILE)
-    scale = heat_colours(np.tile(np.linspace(0, 1, right - GAP), (18, 1)))
-    sheet.text("difference, of the full range", GAP, second, SMALL, PALE)
-    sheet.picture(Image.fromarray(scale), GAP, second + 30)
-    sheet.text("0", GAP, second + 54, SMALL, PALE)
-    sheet.text(f"{FULL_DIFFERENCE:.0%} and more", right, second + 54, SMALL, PALE, align="right")
-    half = (sheet_width - 3 * GAP) // 2
-    _curves(sheet.axes(6 * GAP, curves + 50, half - 6 * GAP, CURVES - 130), before, after)
-    sheet.text("loss of each timestep", 6 * GAP, curves + 14, NORMAL)
-    room = [piece for fact in facts for piece in wrap(fact, NORMAL, half - GAP)]
-    sheet.text(room, 2 * GAP + half, curves + 50, NORMAL)
+    step = max(tiles[0].width, TILE) + GAP
+    sheet = Sheet(max(GAP + len(pictures) * step, 3 * TILE))
+    lefts = [GAP + column * step for column in range(len(pictures))]
+    top = sheet.text(title, GAP, GAP, LARGE, width=sheet.width - 2 * GAP) + 8
+    upper = zip(lefts, tiles, pictures, strict=True)
+    top = max(sheet.tile(tile, left, top, (label, NORMAL, INK)) for left, tile, (label, _) in upper) + 20
+    scale = heat_colours(np.tile(np.linspace(0, 1, step - GAP), (18, 1)))
+    palest = f"difference, of the full range: black 0, palest {FULL_DIFFERENCE:.0%} and more"
+    bottom = sheet.tile(Image.fromarray(scale), GAP, top, (palest, SMALL, PALE))
+    for left, (_, pixels) in zip(lefts[1:], pictures[1:], strict=True):
+        heat = enlarge(difference_map(pixels, pictures[0][1]))
+        bottom = max(bottom, sheet.tile(heat, left, top, ("difference to the original", SMALL, PALE)))
+    half, right = (sheet.width - 3 * GAP) // 2, sheet.width // 2
+    top = sheet.text("loss of each timestep", 6 * GAP, bottom + 2 * GAP) + 8
+    place = (6 * GAP, top, half - 6 * GAP, CURVES)
+    bottom = sheet.axes(*place, lambda axes: _curves(axes, before, after))
+    sheet.text("timestep, 0 the noisiest", 6 * GAP, bottom + 2 * GAP, SMALL, PALE)
+    for fact in facts:
+        top = sheet.text(fact, right, top, width=half - GAP)
     return sheet.image()
 
 
@@ -96,24 +86,17 @@ def _curves(axes: Any, before: Sequence[float], after: Sequence[float]) -> None:
         axes.legend(fontsize=points(SMALL), frameon=False)
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
-    axes.set_xlabel("timestep, 0 the noisiest", fontsize=points(SMALL), color=PALE)
 
 
 def strip(pictures: Sequence[tuple[str, str, Image.Image]], columns: int = 3) -> Image.Image:
     """Pictures of one size in rows, each with a title and a text of up to three lines under it."""
     tiles = [enlarge(picture) for _, _, picture in pictures]
-    width, height = tiles[0].size
-    across = min(columns, len(tiles))
-    step = max(width, TILE) + GAP
-    texts = [wrap(text, NORMAL, step - GAP) for _, text, _ in pictures]
-    below = height_of([""], SMALL) + max(height_of(text, NORMAL) for text in texts) + GAP
-    rows = -(-len(tiles) // across)
-    sheet = Sheet(GAP + across * step, GAP + rows * (height + below + GAP))
-    for k, ((title, _, _), text, tile) in enumerate(zip(pictures, texts, tiles, strict=True)):
-        x, y = GAP + k % across * step, GAP + k // across * (height + below + GAP)
-        sheet.picture(tile, x, y)
-        sheet.text(title, x, y + height + 8, SMALL, PALE)
-        sheet.text(text, x, y + height + 8 + height_of([""], SMALL), NORMAL)
+    across, step = min(columns, len(tiles)), max(tiles[0].width, TILE) + GAP
+    sheet, top, bottom = Sheet(GAP + across * step), 0, 0
+    for k, ((title, text, _), tile) in enumerate(zip(pictures, tiles, strict=True)):
+        top = bottom + GAP if k % across == 0 else top
+        below = sheet.tile(tile, GAP + k % across * step, top, (title, SMALL, PALE), (text, NORMAL, INK))
+        bottom = max(bottom, below)
     return sheet.image()
 
 
@@ -131,22 +114,18 @@ def grid(
     tiles = [picture and enlarge(picture, tile) for picture in pictures]
     width, height = next((image.size for image in tiles if image), (tile, tile))
     step = width + GAP // 2
-    labels = [[wrap(line, SMALL, TILE // 2, 2) for line in row.split("\n")[:2]] for row in rows]
-    widest = max([text_width(line, SMALL) for parts in labels for part in parts for line in part], default=0)
-    left = GAP + round(widest) + GAP
-    heads = [wrap(column, SMALL, width, 2) for column in columns]
-    sheet_width = max(left + len(columns) * step + GAP // 2, left + TILE)
-    lines = wrap(title, LARGE, sheet_width - 2 * GAP) if title else []
-    top = GAP + height_of(lines, LARGE) + max((height_of(head, SMALL) for head in heads), default=0)
-    sheet = Sheet(sheet_width, top + len(rows) * (height + GAP // 2) + GAP // 2)
-    sheet.text(lines, GAP, GAP, LARGE)
-    for x, head in enumerate(heads):
-        sheet.text(head, left + x * step, top - 4 - height_of(head, SMALL), SMALL)
-    for y, parts in enumerate(labels):
-        row_top = top + y * (height + GAP // 2)
-        sheet.text(parts[0], GAP, row_top, SMALL)
-        for part in parts[1:]:
-            sheet.text(part, GAP, row_top + height_of(parts[0], SMALL), SMALL, PALE)
+    labels = [row.split("\n")[:2] for row in rows]
+    widest = max((text_width(drawable(line), SMALL) for lines in labels for line in lines), default=0)
+    room = min(int(widest) + 1, TILE // 2)
+    left = 2 * GAP + room
+    sheet = Sheet(max(left + len(columns) * step + GAP // 2, left + TILE))
+    top = sheet.text(title, GAP, GAP, LARGE, width=sheet.width - 2 * GAP) if title else GAP
+    heads = [sheet.text(head, left + x * step, top, SMALL, width=width) for x, head in enumerate(columns)]
+    top = max(heads, default=top) + 4
+    for y, lines in enumerate(labels):
+        below = top + y * (height + GAP // 2)
+        for line, colour in zip(lines, (INK, PALE), strict=False):
+            below = sheet.text(line, GAP, below, SMALL, colour, room)
     for k, image in enumerate(tiles):
         y, x = divmod(k, len(columns))
         if image:

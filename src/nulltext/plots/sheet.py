@@ -1,6 +1,6 @@
-"""A figure laid out in pixels from its upper left corner, on which pictures keep their pixels."""
+"""A page laid out in pixels from its upper left corner, as high as what is on it; pictures keep their pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -18,52 +18,66 @@ LINE = 1.35  # from one line to the next, in heights of text
 
 
 class Sheet:
-    """A page of pictures, text and axes, its width and height in pixels."""
+    """A page of pictures, text and axes, its width in pixels. Each returns how far down it reaches."""
 
-    def __init__(self, width: int, height: int) -> None:
-        from matplotlib.figure import Figure
+    def __init__(self, width: int) -> None:
+        self.width, self.height = width, 0
+        self._drawn: list[Callable[[Any], object]] = []
 
-        self.width, self.height = width, height
-        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    def _later(self, bottom: float, draw: Callable[[Any], object]) -> int:
+        """Keeps what is drawn on the figure, whose height is known when all is there."""
+        self.height = max(self.height, round(bottom))
+        self._drawn.append(draw)
+        return round(bottom)
 
-    def picture(self, picture: Image.Image, left: int, top: int) -> None:
+    def picture(self, picture: Image.Image, left: int, top: int) -> int:
         """Draws a picture, pixel for pixel."""
         pixels = np.asarray(picture.convert("RGB"))
-        self.figure.figimage(pixels, left, self.height - top - len(pixels), origin="upper")
+        bottom = top + len(pixels)
+        return self._later(
+            bottom, lambda figure: figure.figimage(pixels, left, self.height - bottom, origin="upper")
+        )
 
     def text(
-        self,
-        lines: str | Sequence[str],
-        left: float,
-        top: float,
-        size: int = NORMAL,
-        colour: str = INK,
-        align: str = "left",
-    ) -> None:
-        """Draws lines of text. Dollars and backslashes are characters like others."""
-        for number, line in enumerate([lines] if isinstance(lines, str) else lines):
-            shown = drawable(line)
-            self.figure.text(
-                left / self.width,
-                1 - (top + round(LINE * size * number)) / self.height,
-                shown,
-                color=colour,
-                fontproperties=font(shown, points(size)),
-                va="top",
-                ha=align,
-                parse_math=False,
-            )
+        self, text: str, left: float, top: int, size: int = NORMAL, colour: str = INK, width: float = np.inf
+    ) -> int:
+        """Draws a text in at most three lines of that width. Dollars and backslashes are characters like others."""
+        for line in wrap(text, size, width):
+            properties = {"fontproperties": font(line, points(size)), "parse_math": False, "color": colour}
 
-    def axes(self, left: float, top: float, width: float, height: float) -> Any:
-        """Axes whose frame is that box."""
-        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        axes = self.figure.add_axes(box)
-        axes.tick_params(labelsize=points(SMALL), colors=PALE)
-        return axes
+            def draw(figure: Any, top: int = top, line: str = line, properties: Any = properties) -> None:
+                figure.text(left / self.width, 1 - top / self.height, line, va="top", **properties)
+
+            top = self._later(top + LINE * size, draw)
+        return top
+
+    def tile(self, picture: Image.Image, left: int, top: int, *texts: tuple[str, int, str]) -> int:
+        """Draws a picture and below it texts, each with its size and colour."""
+        bottom = self.picture(picture, left, top) + 8
+        for text, size, colour in texts:
+            bottom = self.text(text, left, bottom, size, colour, max(picture.width, TILE))
+        return bottom
+
+    def axes(self, left: int, top: int, width: int, height: int, plot: Callable[[Any], object]) -> int:
+        """Plots on axes whose frame is that box."""
+
+        def draw(figure: Any) -> None:
+            low, right = 1 - (top + height) / self.height, width / self.width
+            axes = figure.add_axes((left / self.width, low, right, height / self.height))
+            axes.tick_params(labelsize=points(SMALL), colors=PALE)
+            plot(axes)
+
+        return self._later(top + height, draw)
 
     def image(self) -> Image.Image:
-        """The page as a picture."""
-        return render(self.figure)
+        """The page as a picture, with a margin below."""
+        from matplotlib.figure import Figure
+
+        self.height += GAP
+        figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI, facecolor="white")
+        for draw in self._drawn:
+            draw(figure)
+        return render(figure)
 
 
 def render(figure: Any) -> Image.Image:
@@ -116,19 +130,10 @@ def wrap(text: str, size: int, width: float, lines: int = 3) -> list[str]:
     return done
 
 
-@lru_cache(maxsize=1)
-def _renderer() -> Any:
-    from matplotlib.backends.backend_agg import RendererAgg
-
-    return RendererAgg(1, 1, DPI)
-
-
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> float:
     """The width of a drawable line in pixels."""
-    return _renderer().get_text_width_height_descent(text, font(text, points(size)), ismath=False)[0]
+    from matplotlib.backends.backend_agg import RendererAgg
 
-
-def height_of(lines: Sequence[str], size: int) -> int:
-    """The height of lines of text in pixels."""
-    return round(LINE * size * len(lines))
+    properties = font(text, points(size))
+    return RendererAgg(1, 1, DPI).get_text_width_height_descent(text, properties, ismath=False)[0]
