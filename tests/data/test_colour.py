@@ -56,7 +56,7 @@ def test_exif_rotation_is_applied(tmp_path):
         image, tmp_path / "turned.png", exif=exif(orientation=6)
     )  # held upright: a quarter clockwise
     picture = read(path, crop="none", size=32)
-    assert picture.original_size == (64, 32) and picture.placement.orientation == 6
+    assert picture.placement.original == (64, 32) and picture.placement.orientation == 6
     turned = np.asarray(upright(decode(path)[0]))
     assert np.array_equal(turned, np.asarray(image.transpose(Image.Transpose.ROTATE_270)))
 

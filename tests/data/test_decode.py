@@ -158,7 +158,7 @@ def test_files_named_otherwise_are_found_and_read(tmp_path):
     assert {row.path.name for row in rows} == names | unread
     for row in rows:
         if row.path.name in names:
-            assert read_picture(row.path, prompt="x").original_size == (128, 128)
+            assert read_picture(row.path, prompt="x").placement.original == (128, 128)
         else:
             with pytest.raises(UserError, match="not a picture that can be read"):
                 decode(row.path)

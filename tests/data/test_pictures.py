@@ -130,7 +130,7 @@ def test_a_pil_picture_says_its_own_prompt_and_is_turned():
     block = exif(description="a sheep on a hill", orientation=6)
     image.info["exif"] = block.tobytes()
     picture = picture_from(image, Frame("none", 64, 8))
-    assert picture.prompt == "a sheep on a hill" and picture.original_size == (64, 48)
+    assert picture.prompt == "a sheep on a hill" and picture.placement.original == (64, 48)
     with pytest.raises(UserError, match="prompt='a photo of"):
         picture_from(gradient(64, 48), Frame())
 

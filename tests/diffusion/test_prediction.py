@@ -49,7 +49,7 @@ def test_there_and_back_is_the_identity(kind: str) -> None:
 
 def test_a_flow_steps_as_euler_does() -> None:
     z, u = torch.randn(1, 4, 4, 4, dtype=DOUBLE), torch.randn(1, 4, 4, 4, dtype=DOUBLE)
-    moved = step(Prediction.from_flow(u, z, _level("flow", 1.0)), _level("flow", 0.6))
+    moved = step(Prediction(u, z, _level("flow", 1.0), "flow"), _level("flow", 0.6))
     torch.testing.assert_close(moved, z + (0.6 - 1.0) * u)
 
 
@@ -90,7 +90,7 @@ def test_after_acts_at_the_end_of_each_step() -> None:
     schedule = Schedule.flow(torch.linspace(1, 0, 5), torch.arange(4))
 
     def still(z: torch.Tensor, i: int) -> Prediction:
-        return Prediction.from_flow(torch.zeros_like(z), z, schedule.here(i))
+        return Prediction(torch.zeros_like(z), z, schedule.here(i), "flow")
 
     seen = list(sample(still, schedule, torch.zeros(1, 1, 1, 1), after=lambda z, i: z + 10**i))
     assert [int(z) for z in seen] == [1, 11, 111, 1111]

@@ -42,11 +42,6 @@ class Picture:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     @property
-    def original_size(self) -> tuple[int, int]:
-        """(H, W) of the photo, upright."""
-        return self.placement.original if self.placement else self.size
-
-    @property
     def notes(self) -> list[str]:
         """What a person should know of it, a line each: it shrinks a lot; its prompt has weights."""
         notes = (self.placement.note() if self.placement else None, weights_note(self.prompt))

@@ -32,16 +32,6 @@ class Prediction:
         """The prediction of a network that gives the noise."""
         return cls(eps, z, level, "epsilon")
 
-    @classmethod
-    def from_v(cls, v: Tensor, z: Tensor, level: Level) -> Prediction:
-        """The prediction of a network that gives v."""
-        return cls(v, z, level, "v_prediction")
-
-    @classmethod
-    def from_flow(cls, u: Tensor, z: Tensor, level: Level) -> Prediction:
-        """The prediction of a network that gives the velocity of a rectified flow."""
-        return cls(u, z, level, "flow")
-
     @property
     def z_0(self) -> Tensor:
         """The clean latents that z points to (B, C, h, w)."""
@@ -77,7 +67,7 @@ class Prediction:
         stepping back along that prediction then returns to where it came from.
         """
         if self.kind == "flow":
-            return Prediction.from_flow(self.output, z, level)
+            return replace(self, z=z, level=level)
         return Prediction.from_eps(self.eps, z, level)
 
 

@@ -4,7 +4,9 @@ from nulltext.evaluation.benchmarks import open_benchmark
 from nulltext.evaluation.benchmarks.base import Benchmark
 from nulltext.evaluation.evaluate import check, evaluate
 from nulltext.evaluation.progress import Progress
-from nulltext.evaluation.report import markdown, write_figures, write_results
+from nulltext.evaluation.report.figures import write_figures
+from nulltext.evaluation.report.files import write_results
+from nulltext.evaluation.report.tables import markdown
 from nulltext.evaluation.settings import COMPARED, DataOptions, Settings, build_methods, find_compared
 
 __all__ = [

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from nulltext.data.picture import Picture
-from nulltext.diffusion import Prediction, step
 from nulltext.editing import Edit, edit
 from nulltext.inversion.base import InversionMethod
 from nulltext.inversion.invert import invert
@@ -49,8 +48,7 @@ def network_error(model: DiffusionModel, picture: Picture, levels: int = 4) -> f
     errors, wanted = 0.0, 0.0
     for i in range(levels // 2, levels // 2 + levels):
         level = schedule.here(i)
-        z = step(Prediction.from_eps(noise, level.alpha * z_0 + level.sigma * noise, level), level)
-        output = model.predict(z, schedule, i, cond).output
+        output = model.predict(level.alpha * z_0 + level.sigma * noise, schedule, i, cond).output
         truth = {
             "epsilon": noise,
             "v_prediction": level.alpha * noise - level.sigma * z_0,
