@@ -59,23 +59,15 @@ RESAMPLES = 2000  # of a bootstrap interval
 
 @dataclass(frozen=True)
 class Row:
-    """One output: which picture, which edit, how it was made, and its scores."""
+    """One output: which picture, which edit, how it was made, its scores and its costs."""
 
     picture: str
     edit_type: str
     method: str
     editing: str  # ``RECONSTRUCTION``, or a way of editing
-    seconds: float
-    unet_evaluations: float
-    scores: dict[str, float]
-    file_bytes: float = math.nan
+    scores: dict[str, float]  # without what was not measured
     prompt: str = ""
     target_prompt: str | None = None
-
-    def value(self, name: str) -> float | None:
-        """A score or a cost; None where it was not measured."""
-        cost = getattr(self, name) if name in {column.name for column in COSTS} else math.nan
-        return self.scores.get(name, None if math.isnan(cost) else cost)
 
 
 @dataclass(frozen=True)
@@ -160,12 +152,8 @@ class Results:
     ) -> dict[str, float]:
         """A column's values of one cell of the tables by picture, NaN among them."""
         rows = [r for r in self.rows if (r.method, r.editing) == (method, editing)]
-        values = {r.picture: r.value(column.name) for r in rows if edit_type in (None, r.edit_type)}
-        return {picture: value for picture, value in values.items() if value is not None}
-
-    def values(self, method: str, editing: str, column: Column, edit_type: str | None = None) -> list[float]:
-        """The values of ``by_picture``."""
-        return list(self.by_picture(method, editing, column, edit_type).values())
+        rows = [r for r in rows if edit_type in (None, r.edit_type) and column.name in r.scores]
+        return {r.picture: r.scores[column.name] for r in rows}
 
     def difference(self, method: str, editing: str, column: Column) -> Difference:
         """How much a method differs from the baseline, on the same pictures."""
@@ -174,7 +162,7 @@ class Results:
 
     def summary(self, method: str, editing: str, column: Column, edit_type: str | None = None) -> Summary:
         """A column over the pictures of one cell of the tables."""
-        return Summary.of(self.values(method, editing, column, edit_type))
+        return Summary.of(self.by_picture(method, editing, column, edit_type).values())
 
 
 def _flat(choices: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,6 @@
 The pivot, and the noise that default edits take their detail from, are made once for a picture and used by all methods.
 """
 
-import math
 import time
 import warnings
 import zlib
@@ -22,7 +21,7 @@ from nulltext.errors import UserError
 from nulltext.evaluation.benchmarks.base import Source, Task, read_mask, read_picture
 from nulltext.evaluation.benchmarks.finished import Made, read_finished
 from nulltext.evaluation.protocol import commit
-from nulltext.evaluation.results import RECONSTRUCTION, Record, RoundTrip, Row, Store
+from nulltext.evaluation.results import COSTS, RECONSTRUCTION, Record, RoundTrip, Row, Store
 from nulltext.evaluation.settings import Settings
 from nulltext.evaluation.ways import edit_of, take_back
 from nulltext.inversion.base import InversionMethod, Replay, StepRecord, guided_denoiser, plain_noise
@@ -46,8 +45,10 @@ class Cost(NamedTuple):
         """The sum."""
         return type(self)(*map(sum, zip(self, *others, strict=True)))
 
-
-UNKNOWN = Cost(math.nan, math.nan)
+    def of(self, inversion: Inversion) -> dict[str, float]:
+        """The costs of an output by the names of their columns."""
+        values = (*self, inversion.nbytes)
+        return {column.name: value for column, value in zip(COSTS, values, strict=True)}
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Runner:
                 except UserError as error:
                     self._note(task, f"{name}: {error}; left out")
                     continue
-                self._put(task, f"{name}_{made.method}".strip("_"), made.way, UNKNOWN, picture)
+                self._put(task, f"{name}_{made.method}".strip("_"), made.way, picture, {})
 
     def _measured(self, work: Callable[[], T], pictures: int = 1) -> tuple[T, Cost]:
         """What the work gives, and its cost for each of so many pictures."""
@@ -175,23 +176,15 @@ class Runner:
             picture = Picture(source.pixels, first.prompt, first.name, placement=source.placement)
             inversion = describe(model, method, state, picture, i, float("nan"))
             for task in source.tasks:
-                self._put(task, name, RECONSTRUCTION, whole.plus(decoding), pictures[i], inversion)
+                costs = whole.plus(decoding).of(inversion)
+                self._put(task, name, RECONSTRUCTION, pictures[i], costs)
                 for way in self.settings.editing if task.target_prompt is not None else ():
                     self._edit((source, task), name, way, inversion, replay.row(i), (nulls, whole, detail))
 
-    def _put(
-        self,
-        task: Task,
-        method: str,
-        way: str,
-        cost: Cost,
-        picture: Tensor,
-        inversion: Inversion | None = None,
-    ) -> None:
-        """Saves an output (3, H, W) in [0, 1], in steps of 1/255, and keeps it to be scored."""
+    def _put(self, task: Task, method: str, way: str, picture: Tensor, known: dict[str, float]) -> None:
+        """Saves an output (3, H, W) in [0, 1], in steps of 1/255, and keeps it to be scored beside what is known."""
         save_png(self.store.picture(task.name, f"{method}-{way}"), from_unit(picture))
-        size = math.nan if inversion is None else inversion.nbytes
-        row = Row(task.name, task.edit_type, method, way, *cost, {}, size, task.prompt, task.target_prompt)
+        row = Row(task.name, task.edit_type, method, way, known, task.prompt, task.target_prompt)
         self.outputs[task.name].append((row, picture))
 
     def _once(self, batch: Batch, key: Hashable, work: Callable[[], T]) -> tuple[T, Cost]:
@@ -253,14 +246,13 @@ class Runner:
         before = whole if wanted.kind != "plain" or wanted.masked else nulls
         before = before.plus(detail) if wanted.detail_steps is None else before
         picture = as_saved(edited.results[0].picture)
-        self._put(task, name, way, before.plus(cost), picture, inversion)
-        method = self.settings.methods[name]
+        known, method = before.plus(cost).of(inversion), self.settings.methods[name]
         if self.settings.round_trip and getattr(method, "sees_picture", True):
             self.tell(f"{name} {way} and back")
             back = take_back(self.model, task, method, way, picture, self.settings.edit)
             save_png(self.store.picture(task.name, f"{name}-{way}-back"), from_unit(back))
-            there = self.outputs[task.name][-1][0].scores
-            there[RoundTrip.name] = float(psnr(back[None], as_saved(source.pixels)[None]))
+            known[RoundTrip.name] = float(psnr(back[None], as_saved(source.pixels)[None]))
+        self._put(task, name, way, picture, known)
 
     def _generated(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
         """Generations from the target prompts, from another noise, for tasks whose true picture is not known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,75 +82,64 @@ def self_check(
         "load trained weights; random ones show no more than that the code runs",
     )
     vae = model.decode(model.encode(picture.pixels[None].to(model.device)))[0].cpu()
-    fidelity = _psnr(vae, picture.pixels)
-    yield Line(
+    yield _shown(
         "the picture through the VAE and back, PSNR",
         f"at least {VAE_DB:g} dB",
-        f"{fidelity:.1f} dB",
-        fidelity >= VAE_DB,
+        (vae, picture.pixels),
+        lambda db: db >= VAE_DB,
         "another VAE, --model.variant without fp16 (some VAEs overflow), or a picture with fewer small things",
-        vae,
     )
-    reference = DDIM(steps=steps, fixed_point_iterations=1)
-    unlearned = yield from _there_and_back(model, picture, vae, reference)
-    yield from _learned(
-        model, picture, vae, Edit(target), NullText(steps=steps, inner_steps=inner_steps), unlearned
-    )
-
-
-def _there_and_back(
-    model: DiffusionModel, picture: Picture, vae: Tensor, guided: DDIM
-) -> Generator[Line, None, float]:
-    """Inverts and samples back at guidance 1 and at that of a method; returns the PSNR of the latter."""
-    back = _reconstruction(model, picture, replace(guided, guidance_scale=1.0))
-    close = _psnr(back, vae)
+    plain = DDIM(steps=steps, fixed_point_iterations=1)
+    back = _reconstruction(model, picture, replace(plain, guidance_scale=1.0))
     name = "Euler" if model.kind == "flow" else "DDIM"
-    yield Line(
+    yield _shown(
         f"{name} inversion and back at guidance 1, PSNR to the VAE's picture",
         f"at least {BACK_DB:g} dB",
-        f"{close:.1f} dB",
-        close >= BACK_DB,
+        (back, vae),
+        lambda db: db >= BACK_DB,
         "more --steps; a prompt that says what the picture shows; --precision 32-true",
-        back,
     )
-    away = _reconstruction(model, picture, guided)
-    far = _psnr(away, vae)
-    yield Line(
-        f"the same at guidance {guided.guidance_scale:g}, nothing learned",
+    away = _reconstruction(model, picture, plain)
+    yield _shown(
+        f"the same at guidance {plain.guidance_scale:g}, nothing learned",
         "worse than at guidance 1",
-        f"{far:.1f} dB",
-        far < close,
+        (away, vae),
+        lambda db: db < _psnr(back, vae),
         "guidance does nothing: is the model distilled, or the prompt empty?",
-        away,
     )
-    return far
+    learning = NullText(steps=steps, inner_steps=inner_steps)
+    yield from _learned(model, picture, Edit(target), learning, (away, vae))
 
 
 def _learned(
-    model: DiffusionModel, picture: Picture, vae: Tensor, change: Edit, method: NullText, far: float
+    model: DiffusionModel, picture: Picture, change: Edit, method: NullText, before: tuple[Tensor, Tensor]
 ) -> Iterator[Line]:
-    """Inverts with learned null embeddings, and edits; far: PSNR in dB with nothing learned."""
-    inversion = invert(model, picture, method=method)
-    edited = edit(model, inversion, change, original=picture.pixels)
-    learned = _psnr(edited.reconstruction.cpu(), vae)
-    yield Line(
+    """Inverts with learned null embeddings, and edits; ``before``: what came with nothing learned, and its aim."""
+    edited = edit(model, invert(model, picture, method=method), change, original=picture.pixels)
+    learned = edited.reconstruction.cpu()
+    yield _shown(
         "the same with learned null embeddings (null-text inversion)",
         f"at least {LEARNED_DB:g} dB better than with nothing learned",
-        f"{learned:.1f} dB",
-        learned >= far + LEARNED_DB,
+        (learned, before[1]),
+        lambda db: db >= _psnr(*before) + LEARNED_DB,
         "more --inner_steps; --precision 32-true",
-        edited.reconstruction.cpu(),
     )
-    result = edited.results[0]
-    moved = _psnr(result.picture, edited.reconstruction.cpu())
-    yield Line(
+    result = edited.results[0].picture
+    yield _shown(
         f"an edit: {change.prompt!r}, PSNR to the reconstruction",
         "finite, and changed",
-        f"{moved:.1f} dB",
-        bool(result.picture.isfinite().all()) and moved < 60,
+        (result, learned),
+        lambda db: -math.inf < db < 60,
         "other words, or --guidance_scale 5 in edit",
-        result.picture,
     )
+
+
+def _shown(
+    what: str, expected: str, pair: tuple[Tensor, Tensor], good: Callable[[float], bool], advice: str
+) -> Line:
+    """The line of a picture's PSNR to another."""
+    db = _psnr(*pair)
+    return Line(what, expected, f"{db:.1f} dB", good(db), advice, pair[0])
 
 
 def _reconstruction(model: DiffusionModel, picture: Picture, method: InversionMethod) -> Tensor:

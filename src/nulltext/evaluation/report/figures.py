@@ -69,7 +69,9 @@ def boxes(results: Results, edit_type: str | None = None) -> Image.Image:
     for column in results.columns:
         if column.boxed:
             panels[column.heading] = {
-                f"{method} {way}": [v for v in results.values(method, way, column, edit_type) if v == v]
+                f"{method} {way}": [
+                    v for v in results.by_picture(method, way, column, edit_type).values() if v == v
+                ]
                 for method, way in product(results.methods, ways)
             }
     return box_plot(edit_type or "all edit types", panels)

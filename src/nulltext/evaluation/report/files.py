@@ -39,7 +39,7 @@ def rows_of(results: Results, store: Store, before: str = "") -> list[dict[str, 
             "source_file_name": file(row, "source"),
             "mask_file_name": file(row, "mask"),
             **{name: getattr(row, name) for name in ABOUT},
-            **{column.name: row.value(column.name) for column in results.columns},
+            **{column.name: row.scores.get(column.name) for column in results.columns},
             "protocol": digest(results.protocol),
         }
         for row in results.rows
