@@ -69,30 +69,6 @@ class AttentionHook(Protocol):
         """The mixed values (B, heads, P, c) of this layer, or None to leave the layer as it is."""
 
 
-class HookedAttention:
-    """The attention processor of a diffusers layer under a hook; ``tokens`` is for joint attention."""
-
-    def __init__(self, name: str, original: Any, hook: AttentionHook, tokens: int = 0) -> None:
-        self.name, self.original, self.hook, self.tokens = name, original, hook, tokens
-
-    def __call__(
-        self,
-        layer: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Attention of ``hidden_states`` (B, P, C) to the text (B, L, d), or to itself."""
-        if hidden_states.ndim == 3 and attention_mask is None:
-            site = AttentionSite(self.name, layer, hidden_states, encoder_hidden_states)
-            mixed = self.hook(site)
-            if mixed is not None:
-                return site.finish(mixed)
-        return self.original(layer, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
-
-
 class JointSite(AttentionSite):
     """A layer in which image and text attend to each other, as in Stable Diffusion 3 and Flux.
 
@@ -157,10 +133,18 @@ class JointSite(AttentionSite):
         return image, words if getattr(layer, "context_pre_only", False) else layer.to_add_out(words)
 
 
-class HookedJoint(HookedAttention):
-    """The joint attention of Stable Diffusion 3 under a hook: the image's positions come first."""
+class HookedAttention:
+    """The attention processor of a diffusers layer under a hook.
 
-    text_first = False
+    In joint attention the image's positions come first, as in Stable Diffusion 3, or the ``tokens`` of the text, as in
+    Flux, whose later layers have both in one sequence.
+    """
+
+    def __init__(self, name: str, original: Any, hook: AttentionHook, tokens: int = 0) -> None:
+        self.name, self.original, self.hook = name, original, hook
+        kind = type(original).__name__
+        self.before = tokens if kind == "FluxAttnProcessor" else None
+        self.is_joint = kind in ("JointAttnProcessor2_0", "FluxAttnProcessor")
 
     def __call__(
         self,
@@ -169,28 +153,20 @@ class HookedJoint(HookedAttention):
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         image_rotary_emb: Any = None,
+        **kwargs: Any,
     ) -> Any:
-        """Joint attention of ``hidden_states`` (B, P, C) and the text's (B, L, C)."""
-        before = self.tokens if self.text_first else None
-        site = JointSite(
-            self.name, layer, hidden_states, encoder_hidden_states, before, image_rotary_emb, attention_mask
-        )
-        mixed = self.hook(site)
-        if mixed is not None:
+        """Attention of ``hidden_states`` (B, P, C) to the text (B, L, d), to itself, or of both to both."""
+        site: AttentionSite | None = None
+        if self.is_joint:
+            extras = (self.before, image_rotary_emb, attention_mask)
+            site = JointSite(self.name, layer, hidden_states, encoder_hidden_states, *extras)
+        elif hidden_states.ndim == 3 and attention_mask is None:
+            site = AttentionSite(self.name, layer, hidden_states, encoder_hidden_states)
+        mixed = None if site is None else self.hook(site)
+        if site is not None and mixed is not None:
             return site.finish(mixed)
         rotary = {} if image_rotary_emb is None else {"image_rotary_emb": image_rotary_emb}
-        return self.original(layer, hidden_states, encoder_hidden_states, attention_mask, **rotary)
-
-
-class HookedTextFirst(HookedJoint):
-    """The joint attention of Flux under a hook: the text comes first, in later layers in one sequence."""
-
-    text_first = True
-
-
-def _kind_of(processor: Any) -> type[HookedAttention]:
-    kinds = {"JointAttnProcessor2_0": HookedJoint, "FluxAttnProcessor": HookedTextFirst}
-    return kinds.get(type(processor).__name__, HookedAttention)
+        return self.original(layer, hidden_states, encoder_hidden_states, attention_mask, **rotary, **kwargs)
 
 
 @contextmanager
@@ -209,7 +185,9 @@ def hooked(network: Any, hook: AttentionHook | None, tokens: int = 0) -> Iterato
     if hook is None:
         yield list(before)
         return
-    network.set_attn_processor({name: _kind_of(own)(name, own, hook, tokens) for name, own in before.items()})
+    network.set_attn_processor(
+        {name: HookedAttention(name, own, hook, tokens) for name, own in before.items()}
+    )
     try:
         yield list(before)
     finally:

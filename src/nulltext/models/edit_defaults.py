@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from nulltext.errors import UserError
@@ -32,15 +33,12 @@ class EditDefaults:
         path = folder / EDITING
         if not path.is_file():
             return cls()
-        try:
+        with suppress(OSError, ValueError, TypeError, OverflowError):
             given = json.loads(path.read_text(encoding="utf-8"))
             says = cls(**given)
             says = cls(float(says.masked_guidance), float(says.masked_windows), int(says.detail_steps))
-            numbers = (says.masked_guidance, says.masked_windows, says.detail_steps)
-            if given and all(0 <= x <= most for x, most in zip(numbers, MOST, strict=True)):
+            if given and all(0 <= x <= most for x, most in zip(astuple(says), MOST, strict=True)):
                 return says
-        except (OSError, ValueError, TypeError, OverflowError):
-            pass
         raise UserError(
             f'{path} must hold {{"masked_guidance": 1.5, "masked_windows": 0.4, "detail_steps": 10}}, '
             "a number from 0, one up to 1 and one up to 1000, or some of them; or remove it"

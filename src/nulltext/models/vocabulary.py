@@ -45,27 +45,18 @@ class PromptNotes:
             that are not in the model's vocabulary.
         """
         for prompt in prompts:
-            self._warn_of_length(prompt)
-        if self.known is not None:
-            words = [word for prompt in prompts for word in unknown_words(prompt, self.known)]
-            self._warn_of_words([word for word in dict.fromkeys(words) if word not in self.noted], self.known)
-
-    def _warn_of_length(self, prompt: str) -> None:
-        ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(ids) <= self.length or prompt in self.noted:
+            ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
+            if len(ids) > self.length and prompt not in self.noted:
+                self.noted.add(prompt)
+                cut = self.tokenizer.decode(ids[self.length - 1 : -1]).strip()
+                said = f"the prompt is longer than {self.length} tokens; the model does not see: {cut!r}"
+                warnings.warn(said, stacklevel=3)
+        if self.known is None:
             return
-        self.noted.add(prompt)
-        cut = self.tokenizer.decode(ids[self.length - 1 : -1]).strip()
-        warnings.warn(
-            f"the prompt is longer than {self.length} tokens; the model does not see: {cut!r}", stacklevel=4
-        )
-
-    def _warn_of_words(self, unknown: Sequence[str], known: frozenset[str]) -> None:
-        if not unknown:
-            return
-        self.noted.update(unknown)
-        listed = "" if self.listed else f"; it knows: {', '.join(sorted(known))}"
-        self.listed = True
-        warnings.warn(
-            f"the {self.name} model does not know {', '.join(map(repr, unknown))}{listed}", stacklevel=4
-        )
+        words = dict.fromkeys(word for prompt in prompts for word in unknown_words(prompt, self.known))
+        if unknown := [word for word in words if word not in self.noted]:
+            self.noted.update(unknown)
+            listed = "" if self.listed else f"; it knows: {', '.join(sorted(self.known))}"
+            self.listed = True
+            said = f"the {self.name} model does not know {', '.join(map(repr, unknown))}{listed}"
+            warnings.warn(said, stacklevel=3)

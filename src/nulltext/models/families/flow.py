@@ -81,13 +81,11 @@ class FlowTransformer(DiffusionModel):
         sigmas = (
             torch.linspace(1, 1 / steps, steps, dtype=torch.float64).tolist() if self.even_steps else None
         )
-        mu = shift_of(dict(config), self._patches(size)) if config.use_dynamic_shifting else None
+        height, width = size or (self.default_size, self.default_size)
+        patches = (height // self.size_multiple) * (width // self.size_multiple)
+        mu = shift_of(dict(config), patches) if config.use_dynamic_shifting else None
         scheduler.set_timesteps(steps, sigmas=sigmas, mu=mu)
         return Schedule.flow(scheduler.sigmas, scheduler.timesteps)
-
-    def _patches(self, size: tuple[int, int] | None) -> int:
-        height, width = size or (self.default_size, self.default_size)
-        return (height // self.size_multiple) * (width // self.size_multiple)
 
     def _time(self, z: Tensor, t: Tensor | int) -> Tensor:
         return torch.as_tensor(t, dtype=torch.float32, device=z.device).expand(len(z))
