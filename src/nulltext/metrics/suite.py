@@ -50,9 +50,13 @@ class Suite:
     @property
     def names(self) -> dict[str, str]:
         """The networks by kind: what they were loaded by, and the first digits of a hash of weights of theirs."""
-        return {
-            key: f"{getattr(self.options, key)}{_mark(network)}" for key, network in self.networks.items()
-        }
+        names = {key: str(getattr(self.options, key)) for key in self.networks}
+        for key, network in self.networks.items():
+            if hasattr(network, "model"):
+                *_, weights = network.model.parameters()
+                digest = hashlib.sha256(weights.detach().cpu().numpy().tobytes()).hexdigest()
+                names[key] += f" ({digest[:8]})"
+        return names
 
     def score(self, outputs: Tensor, reference: Reference) -> list[dict[str, float]]:
         """All metrics of outputs (B, 3, H, W) in [0, 1] of one edit, without those that the reference cannot serve."""
@@ -92,10 +96,3 @@ def load_metrics(options: MetricOptions | None = None, device: str | torch.devic
         else:
             suite.metrics.append(metric(suite.networks[metric.network]) if metric.network else metric())
     return suite
-
-
-def _mark(network: Any) -> str:
-    if not hasattr(network, "model"):
-        return ""
-    *_, weights = network.model.parameters()
-    return f" ({hashlib.sha256(weights.detach().cpu().numpy().tobytes()).hexdigest()[:8]})"

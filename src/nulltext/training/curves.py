@@ -2,9 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from nulltext.runs.folder import run_folder
 from nulltext.runs.results import METRICS_CSV, method_of, read_rows
 from nulltext.training.callbacks import Artifacts
 from nulltext.training.module import NullTextInversion
+from nulltext.training.options import CurveOptions
 from nulltext.training.progress import inner_budget
 
 ABOUT = {
@@ -39,10 +38,10 @@ class Curves(Callback):
     """Curves and pictures in TensorBoard: inner losses at i N + j, values of a timestep at i.
 
     Args:
-        images_every: Timesteps between pictures of where the trajectory is heading; 0 for none.
+        images_every: As in ``CurveOptions``.
     """
 
-    def __init__(self, images_every: int = 5) -> None:
+    def __init__(self, images_every: int = CurveOptions.images_every) -> None:
         self.images_every = images_every
         self._writer: Any = None
         self._there: set[tuple[str, int]] = set()  # what is written already, as (tag, step)
@@ -118,19 +117,17 @@ class Curves(Callback):
             self._scalar(f"learning_rate/{name}", record.learning_rate[b], i)
 
     def _scalar(self, tag: str, value: float | Tensor, step: int) -> None:
-        from torch.utils.tensorboard.summary import scalar
-
-        self._add(partial(scalar, tag, float(value)), tag, step)
+        self._add("scalar", tag, step, float(value))
 
     def _image(self, tag: str, pixels: Tensor, step: int) -> None:
-        from torch.utils.tensorboard.summary import image
+        self._add("image", tag, step, pixels, dataformats="CHW")
 
-        self._add(partial(image, tag, pixels, dataformats="CHW"), tag, step)
-
-    def _add(self, summarise: Callable[[], Any], tag: str, step: int) -> None:
+    def _add(self, kind: str, tag: str, step: int, *value: Any, **form: str) -> None:
         """Writes a summary of one value, with its description, unless it is there."""
+        from torch.utils.tensorboard import summary as kinds
+
         if (tag, step) not in self._there:
-            summary = summarise()
+            summary = getattr(kinds, kind)(tag, *value, **form)
             summary.value[0].metadata.summary_description = ABOUT[tag.split("/")[0]]
             self._writer.file_writer.add_summary(summary, step)
 

@@ -57,7 +57,10 @@ class NullTextInversion(LightningModule):
         self.method = method or NullText()
         self.loading = loading or LoadingOptions()
         self.init = Inversion.load(init) if init else None
-        self.save_hyperparameters(_plain(self.method, self.loading))
+        fields = {**vars(self.loading), "method": name_of(self.method), **vars(self.method)}
+        # in plain types: checkpoints are read with ``weights_only``
+        plain = {k: v for k, v in fields.items() if v is None or isinstance(v, int | float | str)}
+        self.save_hyperparameters(plain)
         self.null = nn.ParameterList()
         self.register_buffer("cursor", torch.tensor(0))
         self.register_buffer("z", torch.empty(0))
@@ -138,7 +141,7 @@ class NullTextInversion(LightningModule):
         """The group of a checkpoint: everything but the texts is there."""
         if self.resumed is not None:
             refuse_others(self.resumed["pictures"], pictures)
-        cond, size = self._embed(pictures), _size(pictures)
+        cond, size = self._embed(pictures), pictures[0].size
         schedule = self.method.schedule(self.model, size)
         null_text = self.method.null_text(self.model, cond, size)
         detail = self.detail_noise if len(self.detail_noise) else None
@@ -149,14 +152,14 @@ class NullTextInversion(LightningModule):
         self.pictures = pictures
         if self.init is not None and any(p.sha256 != self.init.source_sha256 for p in pictures):
             raise UserError(f"--model.init is of another picture than {pictures[0].name}; leave it out")
-        return self.model.embed([picture.prompt for picture in pictures], _size(pictures))
+        return self.model.embed([picture.prompt for picture in pictures], pictures[0].size)
 
     @torch.no_grad()
     def results(self) -> list[Result]:
         """The finished group: inversions, and the pictures to compare. Its 2 T or 3 T forwards are not counted."""
         forwards, state = self.model.forwards, self.state
         assert state is not None
-        empty = self.model.embed("", _size(self.pictures)).expand(len(self.pictures))
+        empty = self.model.embed("", self.pictures[0].size).expand(len(self.pictures))
         denoise = guided_denoiser(self.model, state.schedule, state.cond, [empty], self.method.guidance_scale)
         noise, schedule = self.pivot[0], state.schedule
         if self.method.draws:  # the comparison is still with DDIM inversion
@@ -195,7 +198,7 @@ class NullTextInversion(LightningModule):
     def embedding_distances(self) -> tuple[Tensor, Tensor]:
         """How far (B,) the null embedding of the last step is from the empty and from the source prompt (rms)."""
         assert self.record is not None and self.state is not None
-        empty = self.method.learnable(self.model, self.model.embed("", _size(self.pictures)))
+        empty = self.method.learnable(self.model, self.model.embed("", self.pictures[0].size))
         source = self.method.learnable(self.model, self.state.cond)
         null = self.record.null
         return (null - empty).square().mean((1, 2)).sqrt(), (null - source).square().mean((1, 2)).sqrt()
@@ -204,14 +207,3 @@ class NullTextInversion(LightningModule):
         """How far (B,) the trajectory is from the pivot after the last step: the mean square over the latent."""
         assert self.record is not None
         return (self.record.z - self.pivot[self.record.step + 1]).square().mean(dim=(1, 2, 3))
-
-
-def _size(pictures: tuple[Picture, ...]) -> tuple[int, int]:
-    height, width = pictures[0].pixels.shape[-2:]
-    return height, width
-
-
-def _plain(method: InversionMethod, loading: LoadingOptions) -> dict[str, Any]:
-    """The hyper-parameters in plain types: checkpoints are read with ``weights_only``."""
-    fields = {**vars(loading), "method": name_of(method), **vars(method)}
-    return {k: v for k, v in fields.items() if v is None or isinstance(v, int | float | str)}
