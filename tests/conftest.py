@@ -98,17 +98,34 @@ def _vae(**kwargs: Any) -> Any:
 def _unet(cross_attention_dim: int, **kwargs: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=4,
-        cross_attention_dim=cross_attention_dim,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        **kwargs,
-    )
+    shape = {
+        "sample_size": 16,
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "attention_head_dim": 4,
+        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    return UNet2DConditionModel(cross_attention_dim=cross_attention_dim, **(shape | kwargs))
+
+
+@pytest.fixture(scope="session")
+def unet() -> Any:
+    """A random UNet with attention to text of width 12, of two heads."""
+    torch.manual_seed(0)
+    return _unet(12, attention_head_dim=2).eval()
+
+
+@pytest.fixture(scope="session")
+def plain_unet() -> Any:
+    """A random UNet without attention."""
+    torch.manual_seed(0)
+    blocks = {
+        "down_block_types": ("DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
+    }
+    return _unet(12, sample_size=8, mid_block_type=None, **blocks).eval()
 
 
 def _save_sd(folder: Path, prediction_type: str) -> Path:

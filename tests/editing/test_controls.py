@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 
 from nulltext.editing.kinds.controls import (
     AttentionControl,
@@ -17,21 +16,6 @@ from nulltext.errors import UserError
 from nulltext.models.attention import hooked
 
 L, T = 7, 4
-
-
-@pytest.fixture(scope="module")
-def unet():
-    torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=2,
-        cross_attention_dim=12,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    ).eval()
 
 
 def control_of(cross=0.0, self_=0.0, mapper=None, equalizer=None, mapped=None):
@@ -197,21 +181,10 @@ def test_processors_come_back_whatever_happens(unet):
     assert all(now is before[name] for name, now in unet.attn_processors.items())
 
 
-def test_a_control_that_touches_nothing_is_an_error():
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=12,
-        mid_block_type=None,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    ).eval()
+def test_a_control_that_touches_nothing_is_an_error(plain_unet):
     z, text = batch(2, (8, 8))
     with pytest.raises(UserError, match="touched none of this network's 0 attention layers"):
-        run(unet, z, text, AttentionControl([control_of(1)], (8, 8)))
+        run(plain_unet, z, text, AttentionControl([control_of(1)], (8, 8)))
 
 
 def test_maps_are_read_at_a_quarter_of_the_latent_but_not_below_eight():

@@ -7,28 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from nulltext.models import AttentionSite
 from nulltext.models.attention import hooked
 
 L = 7
-
-
-@pytest.fixture(scope="module")
-def unet() -> Any:
-    torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=2,
-        cross_attention_dim=12,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    ).eval()
 
 
 def _batch(rows: int = 2, size: tuple[int, int] = (8, 12)) -> tuple[Tensor, Tensor]:
@@ -105,16 +89,6 @@ def test_processors_come_back_whatever_happens(unet: Any) -> None:
     assert all(now is before[name] for name, now in unet.attn_processors.items())
 
 
-def test_a_hook_sees_that_there_is_nothing_to_touch() -> None:
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=12,
-        mid_block_type=None,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    )
-    with hooked(unet, lambda site: None) as names:
+def test_a_hook_sees_that_there_is_nothing_to_touch(plain_unet: Any) -> None:
+    with hooked(plain_unet, lambda site: None) as names:
         assert list(names) == []
