@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from nulltext.data.text import on_disk
+from nulltext.data.text import on_disk, read_bytes
 from nulltext.errors import UserError
 
 MAX_PIXELS = 100_000_000  # default bound on width x height: about 300 MB once decoded
@@ -157,12 +157,8 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
         if os.path.islink(path):
             raise UserError(f"{path} is a link to a file that is not there; fetch that file or drop the link")
         raise UserError(f"no such picture: {path}")
-    try:
-        if path.stat().st_size > 8 * max_pixels + 1_000_000:  # 16 bits, four channels, and a header
-            raise UserError(f"{path} is larger than {max_pixels} pixels could need; see --data.max_pixels")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
+    most = 8 * max_pixels + 1_000_000  # 16 bits, four channels, and a header
+    return read_bytes(path, most, f"{max_pixels} pixels could need; see --data.max_pixels")
 
 
 def exif_value(image: Image.Image, tag: int, block: int | None = None) -> Any:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nulltext.data.text import decode_text, on_disk
+from nulltext.data.text import decode_text, inside, read_bytes
 from nulltext.errors import UserError
 
 METADATA_SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -46,12 +45,8 @@ def read_metadata(path: Path) -> tuple[list[Row], list[tuple[str, str]]]:
     Raises:
         UserError: The file cannot be read at all, or has no ``file_name``.
     """
-    try:
-        if path.stat().st_size > MAX_METADATA_BYTES:
-            raise UserError(f"{path} is larger than {MAX_METADATA_BYTES} bytes; split it")
-        text = decode_text(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    content = read_bytes(path, MAX_METADATA_BYTES, f"{MAX_METADATA_BYTES} bytes; split it")
+    text = decode_text(content, str(path))
     rows, problems = [], []
     for number, record in _lines(text) if path.suffix == ".jsonl" else _table(path, text):
         place = f"{path.name}:{number}"
@@ -132,19 +127,11 @@ def _text(record: dict[str, Any], key: str) -> str | None:
 
 
 def _inside(folder: Path, record: dict[str, Any], key: str) -> Path | None:
-    """The file that a column names, as the disk spells it; the name may not climb out of the folder.
-
-    A link in the folder, or a linked folder below it, is the owner's and is followed.
-    """
+    """The file that a column names."""
     name = _text(record, key)
-    if name is None:
-        return None
-    if "\\" in name and not os.path.lexists(folder / name):
-        name = name.replace("\\", "/")  # a table that was written on Windows
-    top = os.path.abspath(folder)
-    if "\0" not in name and not re.match(r"[A-Za-z]:/", name):
-        target = os.path.normpath(os.path.join(top, name))  # ".." resolved in the name, before any link
-        for base in (top, os.path.realpath(top)):
-            if target.startswith(os.path.join(base, "")):
-                return on_disk(folder / os.path.relpath(target, base))
-    raise UserError(f"{key} {name!r:.100} leaves the folder of the metadata file; only files below are read")
+    path = None if name is None else inside(folder, name)
+    if name is not None and path is None:
+        raise UserError(
+            f"{key} {name!r:.100} leaves the folder of the metadata file; only files below are read"
+        )
+    return path

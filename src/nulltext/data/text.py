@@ -40,6 +40,20 @@ def decode_text(content: bytes, name: str, whole: bool = True) -> str:
     return text
 
 
+def read_bytes(path: Path, most: int, larger: str = "") -> bytes:
+    """The first ``most`` bytes of a file.
+
+    A UserError where it cannot be read, or where it has more and ``larger`` says than what, and what to do.
+    """
+    try:
+        if larger and path.stat().st_size > most:
+            raise UserError(f"{path} is larger than {larger}")
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
+
+
 def undeclared_text(content: bytes) -> str | None:
     """Bytes whose encoding nobody declares, such as EXIF's: UTF-8, or Western Latin where they read like it."""
     try:
@@ -83,3 +97,19 @@ def on_disk(path: Path | str) -> Path:
             return path
         found = spelt
     return found
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The file of that name in a folder, as the disk spells it; None where the name leads out of the folder.
+
+    A link in the folder, or a linked folder below it, is the owner's and is followed.
+    """
+    if "\\" in name and not os.path.lexists(folder / name):
+        name = name.replace("\\", "/")  # written on Windows
+    top = os.path.abspath(folder)
+    if "\0" not in name and not re.match(r"[A-Za-z]:/", name):
+        target = os.path.normpath(os.path.join(top, name))  # ".." resolved in the name, before any link
+        for base in (top, os.path.realpath(top)):
+            if target.startswith(os.path.join(base, "")):
+                return on_disk(folder / os.path.relpath(target, base))
+    return None

@@ -236,8 +236,7 @@ class Runner:
             wanted = edit_of(
                 task, way, inversion.guidance_scale, self.settings.edit, self.model.tokenizer, complain
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the scores say what changes nothing
+            with warnings.catch_warnings(action="ignore"):  # the scores say what changes nothing
                 edited, cost = self._measured(lambda: edit(self.model, inversion, wanted, method=replay))
         except UserError as error:
             complain(f"{name} {way}: {error}; left out")

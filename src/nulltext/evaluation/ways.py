@@ -90,7 +90,6 @@ def take_back(
     edited = Picture(from_unit(picture), target, task.name)
     inversion = invert(model, edited, method=method)
     wanted = edit_of(home, way, inversion.guidance_scale, published, model.tokenizer, lambda problem: None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         back = edit(model, inversion, wanted, method=method, original=edited.pixels)
     return as_saved(back.results[0].picture)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nulltext.errors import UserError
+from nulltext.errors import UserError, first_line
 from nulltext.imports import find_class
 from nulltext.metrics.base import Metric, Reference
 from nulltext.metrics.networks import ClipScorer, StructureScorer, load_lpips
@@ -88,8 +88,7 @@ def load_metrics(options: MetricOptions | None = None, device: str | torch.devic
         try:
             suite.networks[key] = load(place, device)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            reasons[key] = f"{key.upper()} model '{place}' could not be loaded: {first_line}"
+            reasons[key] = f"{key.upper()} model '{place}' could not be loaded: {first_line(error)}"
     for metric in [*METRICS.values(), *own]:
         if metric.network in reasons:
             suite.absent[metric.name] = reasons[metric.network]

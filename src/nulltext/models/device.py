@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nulltext.errors import UserError
+from nulltext.errors import UserError, first_line
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """The type of the network's weights; embeddings, latents, schedule and loss stay fp32."""
@@ -46,6 +46,6 @@ def find_device(name: str | torch.device) -> torch.device:
             raise RuntimeError("nulltext computes on cpu, cuda and mps")
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].split(";")[0]
+        reason = first_line(error).split(";")[0]
         raise UserError(f"device {name} is not available here ({reason}); try auto or cpu") from None
     return device

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from nulltext.errors import UserError
+from nulltext.errors import UserError, first_line
 from nulltext.imports import find_class
 from nulltext.models.base import DiffusionModel
 from nulltext.models.device import DTYPES, find_device, find_precision
 from nulltext.models.families import MODELS, NO_TRUE_GUIDANCE
 from nulltext.models.folder.hub import find_folder
-from nulltext.models.folder.index import ModelFolder, first_line
+from nulltext.models.folder.index import ModelFolder
 from nulltext.models.folder.parts import refuse
 from nulltext.models.folder.weights import choose_kinds, load_part, quiet_libraries
 from nulltext.models.shipped import SHIPPED

@@ -12,8 +12,8 @@ from nulltext.data.colour import upright
 from nulltext.data.metadata import Row
 from nulltext.data.prompts.embedded import Prompt, described
 from nulltext.data.prompts.weights import plain_words, weights_note
-from nulltext.data.text import MAX_PROMPT_CHARACTERS, decode_text, on_disk, one_line
-from nulltext.errors import UserError
+from nulltext.data.text import MAX_PROMPT_CHARACTERS, decode_text, on_disk, one_line, read_bytes
+from nulltext.errors import UserError, first_line
 
 __all__ = ["Captioner", "Prompt", "find_prompt", "plain_words", "weights_note"]
 
@@ -60,12 +60,7 @@ def _text_beside(path: Path) -> Prompt | None:
         text = on_disk(path.with_name(name))
         if not text.is_file():
             continue
-        try:
-            with text.open("rb") as file:
-                content = file.read(most)
-        except OSError as error:
-            why = error.strerror or error
-            raise UserError(f"cannot read {text}: {why}; check its permissions") from error
+        content = read_bytes(text, most)
         if line := one_line(decode_text(content, str(text), whole=len(content) < most)):
             return Prompt(line, text.name)
     return None
@@ -96,5 +91,5 @@ class Captioner:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"cannot load the captioner {self.model}: give the id or the folder of a BLIP captioning "
-                f"model in safetensors form ({str(error).splitlines()[0][:120]})"
+                f"model in safetensors form ({first_line(error)[:120]})"
             ) from error

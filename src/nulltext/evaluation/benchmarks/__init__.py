@@ -46,7 +46,7 @@ def detect(folder: Path, mapping: str = MAPPING) -> str:
         return "imagefolder"
     if folder.suffix == ".parquet" or next(folder.rglob("*.parquet"), None):
         return "parquet"
-    if (folder / folders.INVERSION).is_file() or next(folder.glob(f"*/{folders.INVERSION}"), None):
+    if (folder / folders.ARTIFACT).is_file() or next(folder.glob(f"*/{folders.ARTIFACT}"), None):
         return "run_folder"
     try:
         find_pictures([folder])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nulltext.data.colour import upright
 from nulltext.data.decode import SUFFIXES, decode
-from nulltext.data.text import decode_text, on_disk
+from nulltext.data.text import decode_text, inside, on_disk
 from nulltext.errors import UserError
 from nulltext.evaluation.benchmarks.base import Source, Stored, Task, cut
 
@@ -64,10 +64,10 @@ def _listed(path: Path) -> dict[str, list[Made]]:
             name, file, method = (str(row.get(key) or "") for key in ("picture", "file_name", "method"))
         except (ValueError, AttributeError) as error:
             raise UserError(f"{path}:{number} is no JSON object; write one a line") from error
-        place = path.parent / file
         if row.get("target_prompt") is None or not file:  # a reconstruction
             continue
-        if not place.resolve().is_relative_to(path.parent.resolve()) or not place.is_file():
+        place = inside(path.parent, file)
+        if place is None or not place.is_file():
             raise UserError(f"{path}:{number} names no picture of its folder: {file[:100]!r}")
         found[name].append(Made(method, str(row.get("editing") or WAY), place))
     return found

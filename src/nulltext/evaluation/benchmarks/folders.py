@@ -8,11 +8,11 @@ from nulltext.data.decode import decode
 from nulltext.data.find import find_pictures
 from nulltext.data.metadata import METADATA_NAMES, METADATA_SUFFIXES, Row, read_metadata
 from nulltext.data.prompts import find_prompt
-from nulltext.errors import UserError
+from nulltext.errors import UserError, first_line
 from nulltext.evaluation.benchmarks.base import Benchmark, Task, benchmark_of, blend_words, file_name
 from nulltext.inversion.reading import read_facts
+from nulltext.runs.finished import ARTIFACT
 
-INVERSION = "inversion.safetensors"
 PARQUET_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("source_img", "original_image", "image", "input_image"),
     "prompt": ("source_global_caption", "source_prompt", "original_prompt", "prompt"),
@@ -45,7 +45,7 @@ def read_pictures(folder: Path) -> Benchmark:
 
 def read_run_folder(folder: Path) -> Benchmark:
     """Reads the originals of a run of ``fit``, each with the prompt of its inversion."""
-    paths = sorted([*folder.glob(INVERSION), *folder.glob(f"*/{INVERSION}")])
+    paths = sorted([*folder.glob(ARTIFACT), *folder.glob(f"*/{ARTIFACT}")])
 
     def task(name: str, path: Path) -> Task:
         return Task(file_name(name), path.with_name("original.png"), read_facts(path)["prompt"])
@@ -109,7 +109,7 @@ def read_parquet(folder: Path, columns: Mapping[str, str] | None = None) -> Benc
             try:
                 table = parquet.read_table(path)
             except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}") from error
+                raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from error
             found = _columns(path, table.column_names, columns or {})
             for number, row in enumerate(table.to_pylist()):
                 values = {wanted: row[column] for wanted, column in found.items()}

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nulltext.errors import UserError
+from nulltext.data.text import inside
+from nulltext.errors import UserError, first_line
 from nulltext.evaluation.benchmarks.base import Benchmark, Task, benchmark_of, blend_words, file_name
 from nulltext.evaluation.benchmarks.run_length import decode_runs
 
@@ -43,7 +44,7 @@ def read_pie_bench(folder: Path, mapping: str = MAPPING) -> Benchmark:
     except FileNotFoundError as error:
         raise UserError(f"no {mapping} in {folder}; give PIE-Bench's folder with --data.folder") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} cannot be read as JSON: {first_line(error)}") from error
     if not isinstance(entries, dict):
         raise UserError(f"{path} is not a mapping from picture ids to entries, as PIE-Bench's is")
     images = Path(folder) / "annotation_images"
@@ -87,11 +88,10 @@ def _task(key: str, entry: Any, images: Path, problems: list[str]) -> Task:
 
 
 def _inside(folder: Path, name: Any) -> Path:
-    """A file of the folder; ValueError where its name leads out of it. Links in the folder are followed."""
-    parts = Path(name).parts if isinstance(name, str) else ("..",)
-    if ".." in parts or Path(*parts).is_absolute():
+    """A file of the folder; ValueError where its name leads out of it."""
+    if not isinstance(name, str) or (path := inside(folder, name)) is None:
         raise ValueError(f"{str(name)[:100]!r} leaves {folder}")
-    return folder / name
+    return path
 
 
 def _plain(prompt: str) -> str:

@@ -6,8 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from nulltext.errors import UserError
-from nulltext.models.folder.index import first_line
+from nulltext.errors import UserError, first_line
 from nulltext.models.shipped import NAMES, check_shipped, shipped_folder
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from nulltext.errors import UserError
-from nulltext.models.folder.index import ModelFolder, first_line
+from nulltext.errors import UserError, first_line
+from nulltext.models.folder.index import ModelFolder
 from nulltext.models.folder.parts import refuse
 
 NAME = re.compile(
