@@ -32,9 +32,6 @@ class Picture:
     crop: str = "center"  # the rule that cut it out, as in ``Frame``
     placement: Placement | None = None  # how the photo's pixels map to these
     prompt_source: str = ""  # ``given``, a file's name, ``its EXIF ImageDescription``, ...
-    target_prompt: str | None = None  # the edit that a metadata file gives
-    blend_word: str | None = None  # the word or words that the edit is about
-    mask_path: Path | None = None  # a picture of where the edit may change something: white there
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,18 +63,12 @@ def read_picture(
     Raises:
         UserError: No such picture, it cannot be decoded, is too large or too small, or has no prompt.
     """
-    path, row = on_disk(path), row or Row()
+    path = on_disk(path)
     image, sha256 = decode(path, max_pixels)
     found = find_prompt(path, image, prompt, row, caption)
     with naming(path):
         picture = _framed(image, frame or Frame(), found, name or path.stem, sha256)
-    return replace(
-        picture,
-        path=path,
-        target_prompt=row.target_prompt,
-        blend_word=row.blend_word,
-        mask_path=row.mask_path,
-    )
+    return replace(picture, path=path)
 
 
 def picture_from(

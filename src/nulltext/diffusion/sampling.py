@@ -41,8 +41,6 @@ def sample(
         yield z
 
 
-def trajectory(
-    denoise: Denoise, schedule: Schedule, z: Tensor, after: Callable[[Tensor, int], Tensor] | None = None
-) -> Tensor:
+def trajectory(denoise: Denoise, schedule: Schedule, z: Tensor) -> Tensor:
     """All latents of ``sample`` and the noise before them (T + 1, B, C, h, w), noisiest first."""
-    return torch.stack([z, *sample(denoise, schedule, z, after)])
+    return torch.stack([z, *sample(denoise, schedule, z)])

@@ -81,8 +81,8 @@ class Timestep:
     A plain class: Lightning walks through dataclasses, lists and dicts of a batch, and refuses frozen ones.
     """
 
-    def __init__(self, step: int, group: int, pictures: tuple[Picture, ...]) -> None:
-        self.step, self.group, self.pictures = step, group, pictures
+    def __init__(self, step: int, pictures: tuple[Picture, ...]) -> None:
+        self.step, self.pictures = step, pictures
 
 
 @dataclass(eq=False)
@@ -110,6 +110,6 @@ class TimestepLoader:
         if not pictures:
             return
         for step in range(cursor % self.steps, self.steps):
-            yield Timestep(step, group, pictures)
+            yield Timestep(step, pictures)
             if self.gave_up():
                 return

@@ -10,8 +10,8 @@ PIE_SIDE = 512
 """Side in pixels of PIE-Bench's pictures, on which its masks are counted."""
 
 
-def decode_runs(runs: Sequence[int], side: int = PIE_SIDE) -> Tensor:
-    """A mask (1, side, side) of zeros and ones from start, length, start, length, ...
+def decode_runs(runs: Sequence[int]) -> Tensor:
+    """A mask (1, 512, 512) of zeros and ones from start, length, start, length, ...
 
     As in PIE-Bench's evaluation, a run is cut at the end of the picture, and the outermost rows and columns always
     count as edited.
@@ -23,11 +23,12 @@ def decode_runs(runs: Sequence[int], side: int = PIE_SIDE) -> Tensor:
         raise ValueError(f"its mask has {len(runs)} numbers, and runs come in pairs of start and length")
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in runs):
         raise ValueError("its mask holds something other than whole numbers from 0")
-    flat = torch.zeros(side * side)
+    side, pixels = PIE_SIDE, PIE_SIDE**2
+    flat = torch.zeros(pixels)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
-        if start >= side * side:
-            raise ValueError(f"its mask starts a run at {start}, beyond the picture's {side * side} pixels")
-        flat[start : min(start + length, side * side)] = 1
+        if start >= pixels:
+            raise ValueError(f"its mask starts a run at {start}, beyond the picture's {pixels} pixels")
+        flat[start : min(start + length, pixels)] = 1
     inner = flat.view(1, side, side)[:, 1:-1, 1:-1]
     return F.pad(inner, (1, 1, 1, 1), value=1.0)
 
