@@ -15,7 +15,6 @@ from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import invert
 from nulltext.inversion.pivot import invert_to_noise
 from nulltext.models.base import DiffusionModel
-from nulltext.models.edit_defaults import EditDefaults
 
 
 @pytest.fixture
@@ -70,37 +69,13 @@ def test_a_plain_inversion_in_few_steps_ends_in_fainter_noise():
     assert plain.std() < 0.85 * refined.std()
 
 
-def test_the_model_says_how_many_steps_of_detail_suit_its_edits(sd):
+def test_detail_is_taken_from_a_plain_inversion_where_an_edit_says_so(sd):
     model, inversion = sd
     mask = torch.ones(32, 24)
-    everywhere, masked = Edit(SWAP, local_blend=None), Edit(SWAP, mask=mask)
-    assert [r.edit.detail_steps for r in edited(model, inversion, everywhere, masked)] == [0, 0]
-    model.edit_defaults = EditDefaults(detail_steps=3)
-    chosen = Edit(SWAP, mask=mask, detail_steps=2)
-    same, as_theirs = Edit(inversion.prompt, mask=mask), Edit(SWAP, local_blend=None, compat=True)
-    results = edited(model, inversion, everywhere, masked, chosen, same, as_theirs)
-    assert [r.edit.detail_steps for r in results] == [3, 3, 2, 0, 0]
-    assert not torch.allclose(results[1].latents, results[2].latents, atol=1e-3)
-    assert not torch.allclose(results[0].latents, results[4].latents, atol=1e-3)
-
-
-def test_the_model_says_which_windows_where_the_kind_is_left_to_the_program(sd):
-    model, inversion = sd
-    model.edit_defaults = EditDefaults(masked_windows=0.1)
-    mask = torch.ones(32, 24)
-    edits = [
-        Edit(SWAP, mask=mask),
-        Edit(SWAP, mask=mask, self_replace=0.2),
-        Edit(SWAP, mask=mask, kind="replace"),
-        Edit(SWAP, local_blend=None),
-    ]
-    taken = [r.edit for r in edited(model, inversion, *edits)]
-    assert [(e.cross_replace, e.self_replace) for e in taken] == [
-        (0.1, 0.1),
-        (0.1, 0.2),
-        (0.4, 0.4),
-        (0.4, 0.4),
-    ]
+    same = Edit(inversion.prompt, mask=mask, detail_steps=2)
+    results = edited(model, inversion, Edit(SWAP, mask=mask), Edit(SWAP, mask=mask, detail_steps=2), same)
+    assert [r.edit.detail_steps for r in results] == [0, 2, 2]
+    assert not torch.allclose(results[0].latents, results[1].latents, atol=1e-3)
 
 
 def test_all_edits_of_a_picture_share_the_plain_inversion(sd):
@@ -116,13 +91,12 @@ def test_all_edits_of_a_picture_share_the_plain_inversion(sd):
     assert forwards(calm, calm, calm) == forwards(plain, plain, plain) + 6
 
 
-def test_an_inversion_keeps_what_its_models_edits_take_and_they_never_invert_again(tiny_sd, tmp_path):
+def test_an_inversion_keeps_the_detail_that_its_edits_take_and_they_never_invert_again(tiny_sd, tmp_path):
     model = DiffusionModel.from_pretrained(str(tiny_sd))
-    model.edit_defaults = EditDefaults(detail_steps=3)
     pixels = torch.rand(3, 32, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
     settings = NullText(steps=4, tolerance=1e9, pivot_tolerance=0.0, fixed_point_iterations=0)
     forwards, made = [], []
-    for steps in (None, 0):
+    for steps in (3, 0):
         before = model.forwards
         made.append(invert(model, pixels, "a red barn", dataclasses.replace(settings, detail_steps=steps)))
         forwards.append(model.forwards - before)
@@ -138,7 +112,8 @@ def test_an_inversion_keeps_what_its_models_edits_take_and_they_never_invert_aga
     spent = []
     for inversion in (read, made[1]):
         before = model.forwards
-        edited(model, inversion, Edit("a blue barn", mask=torch.ones(32, 24), guidance_scale=3.0))
+        wanted = Edit("a blue barn", mask=torch.ones(32, 24), guidance_scale=3.0, detail_steps=3)
+        edited(model, inversion, wanted)
         spent.append(model.forwards - before)
     assert spent[1] == spent[0] + 3  # it was not kept, and is made
 
@@ -151,17 +126,3 @@ def test_other_noise_is_reproducible_of_full_strength_and_only_inside_the_mask()
     assert torch.equal(once[..., 32:, :], noise[..., 32:, :])
     assert abs(once[..., :32, :].std() - 1) < 0.05 and abs(once[..., :32, :].mean()) < 0.05
     assert abs(other_noise(noise, None, 1).mean()) < 0.05
-
-
-def test_where_no_window_is_open_an_edit_that_was_left_to_the_program_is_plain(sd):
-    model, inversion = sd
-    model.edit_defaults = EditDefaults(masked_windows=0.0)
-    mask = torch.ones(32, 24)
-    edits = [
-        Edit(SWAP, mask=mask),
-        Edit(SWAP, mask=mask, self_replace=0.2),
-        Edit(SWAP, mask=mask, kind="replace"),
-        Edit(SWAP, mask=mask, equalizer={"hat": 2.0}),
-    ]
-    taken = [r.edit.kind for r in edited(model, inversion, *edits)]
-    assert taken == ["plain", "replace", "replace", "replace"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nulltext.editing import Edit, edit
-from nulltext.editing.verdict import Judge, find_judge, said, taken_back
+from nulltext.editing.phrases import taken_back
+from nulltext.editing.verdict import Judge, find_judge, said
 from nulltext.errors import UserError
 from nulltext.farmyard.world import caption, draw, random_scene
 from nulltext.inversion.invert import invert
@@ -26,6 +27,7 @@ def test_each_change_is_taken_back_alone():
         "- next to a barn": "a white horse with a hat on a green meadow next to a barn",
     }
     assert taken_back(SHEEP, SHEEP) == {}
+    assert list(taken_back("a dog in the desert", "a dog on the beach")) == ["in the desert -> on the beach"]
     assert taken_back(SHEEP, SHEEP.replace("white", "black").replace("barn", "tree")) == {
         "white -> black": SHEEP.replace("barn", "tree"),
         "barn -> tree": SHEEP.replace("white", "black"),
@@ -82,9 +84,9 @@ def test_of_the_guidance_scales_the_least_that_shows_most_is_taken(monkeypatch):
     monkeypatch.setattr(
         sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: next(verdicts)
     )
-    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 3: taken at 7.5"):
+    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 2: taken at 3"):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
-    assert result.edit.guidance_scale == 7.5
+    assert result.edit.guidance_scale == 3
     assert list(verdicts) == []
 
 
@@ -95,10 +97,11 @@ def test_what_no_guidance_shows_is_said_with_what_to_try(monkeypatch):
         sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: {"a": -1.0, "b": 1.0}
     )
     with pytest.warns(
-        UserWarning, match=r"does not show 'a': try .* \(guidance_scale was 3 and 7.5, seed 1\)"
+        UserWarning,
+        match=r"does not show 'a': try .* \(guidance_scale was 2, 3 and 5, anywhere in the picture, seed 1\)",
     ):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
-    assert result.edit.guidance_scale == 3.0
+    assert result.edit.guidance_scale == 2.0
 
 
 def test_a_barn_can_be_removed():
@@ -109,16 +112,41 @@ def test_a_barn_can_be_removed():
 
 
 def test_what_no_guidance_shows_other_noise_may(monkeypatch):
-    """Where the judge misses a change at both guidance scales, the edit starts from other noise inside its mask."""
+    """Where more guidance shows nothing, nor all of the picture, the edit starts from other noise inside its mask."""
     model = DiffusionModel.from_pretrained("farmyard")
     inversion = invert(model, ROOT / "sheep.jpg", method=NegativePrompt(steps=6, fixed_point_iterations=1))
-    verdicts = iter([{"a": -1.0}, {"a": -1.0}, {"a": 1.0}])
+    verdicts = iter([*[{"a": -1.0}] * 4, {"a": 1.0}])
     monkeypatch.setattr(
         sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: next(verdicts)
     )
-    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 3: taken at 7.5 with seed 1"):
+    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 2: taken at 3 with seed 1"):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
     assert (result.edit.seed, list(verdicts)) == (1, [])
+
+
+def test_what_a_mask_hides_may_show_without_it(monkeypatch):
+    model = DiffusionModel.from_pretrained("farmyard")
+    inversion = invert(model, ROOT / "sheep.jpg", method=NegativePrompt(steps=6, fixed_point_iterations=1))
+    verdicts = iter([*[{"a": -1.0}] * 3, {"a": 1.0}])
+    monkeypatch.setattr(
+        sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: next(verdicts)
+    )
+    with pytest.warns(UserWarning, match="guidance_scale 2: taken at 5, anywhere in the picture"):
+        (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
+    assert bool((result.mask == 1).all()) and list(verdicts) == []
+
+
+def test_with_a_judge_edits_start_gently_and_without_one_as_published():
+    model = DiffusionModel.from_pretrained("farmyard")
+    inversion = invert(model, ROOT / "sheep.jpg", method=NegativePrompt(steps=6, fixed_point_iterations=1))
+    horse = inversion.prompt.replace("sheep", "horse")
+    louder = Edit(horse, equalizer={"horse": 2.0})
+    edits = [Edit(horse), louder, Edit(horse, judge="none"), Edit(horse, local_blend=None)]
+    taken = [r.edit for r in edit(model, inversion, edits).results]
+    assert [e.kind for e in taken] == ["plain", "replace", "replace", "replace"]
+    assert [e.null for e in taken] == ["empty", "empty", "learned", "learned"]
+    assert [e.guidance_scale for e in taken][2:] == [7.5, 7.5]
+    assert taken[0].guidance_scale < 7.5
 
 
 def test_no_judge_and_a_wrong_one(tiny_sd, tmp_path):

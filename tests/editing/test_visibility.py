@@ -28,15 +28,15 @@ def said(sd, wanted, monkeypatch, faint=2.0):
 
 MASK = torch.ones(32, 24)
 CASES = {
-    "found mask": (Edit(SWAP), ["--mask FILE", "--local_blend none", "another --seed"], ["--guidance_scale"]),
+    "found mask": (Edit(SWAP), ["--mask FILE", "--local_blend none", "--seed 1"], ["--guidance_scale"]),
     "scale given": (Edit(SWAP, guidance_scale=2), ["--guidance_scale 3", "was 2)"], []),
     "largest scale given": (Edit(SWAP, guidance_scale=9), ["was 9)"], ["--guidance_scale"]),
     "mask given": (
         Edit(SWAP, mask=MASK),
-        ["3 and 7.5, seed 1)", "another --seed"],
+        ["was 7.5)", "--seed 1"],
         ["--mask", "local_blend"],
     ),
-    "mask and scale": (Edit(SWAP, mask=MASK, guidance_scale=3), ["--guidance_scale 7.5"], ["--mask"]),
+    "mask and scale": (Edit(SWAP, mask=MASK, guidance_scale=3), ["--guidance_scale 5"], ["--mask"]),
     "bounded": (Edit(SWAP, mask=MASK, local_blend="hat"), ["--local_blend none"], ["--mask"]),
     "seed given": (Edit(SWAP, seed=4), ["another --seed"], ["--seed 1"]),
     "everywhere": (Edit(SWAP, local_blend=None), ["try other words"], ["--seed", "local_blend", "--mask"]),

@@ -12,8 +12,7 @@ import torch
 from conftest import PROMPT
 from torch import Tensor
 
-from nulltext.errors import UserError
-from nulltext.models import Conditioning, DiffusionModel, EditDefaults
+from nulltext.models import Conditioning, DiffusionModel
 
 
 def _copy(folder: Path, to: Path) -> Path:
@@ -199,22 +198,3 @@ def test_an_unknown_word_is_named_once_and_the_vocabulary_listed_once(tiny_sd: P
     with pytest.warns(UserWarning, match=r"does not know 'elk', '3'$") as warned:
         model.embed("a elk on a zebra, 3 sheep")
     assert len(warned) == 1
-
-
-def test_a_model_says_what_suits_its_edits(tiny_sd: Path, tmp_path: Path) -> None:
-    folder = _copy(tiny_sd, tmp_path)
-    assert _load(folder).edit_defaults == EditDefaults(3, 0.4, 0)
-    assert DiffusionModel.from_pretrained().edit_defaults == EditDefaults(3, 0.4, 0)  # like any other
-    (folder / "editing.json").write_text('{"masked_guidance": 2}')
-    assert _load(folder).edit_defaults == EditDefaults(2, 0.4, 0)
-    (folder / "editing.json").write_text('{"detail_steps": 5}')
-    assert EditDefaults.read(folder) == EditDefaults(3, 0.4, 5)
-    numbers = ('{"masked_guidance": -1}', '{"masked_guidance": "much"}', '{"masked_guidance": NaN}')
-    steps = ('{"detail_steps": -1}', '{"detail_steps": 1001}', '{"detail_steps": Infinity}')
-    windows = ('{"masked_windows": 1.5}', '{"masked_windows": [0, 1]}')
-    for wrong in ("", "[2]", "{}", '{"guidance": 2}', *numbers, *steps, *windows):
-        (folder / "editing.json").write_text(wrong)
-        with pytest.raises(UserError, match=r"editing\.json must hold"):
-            EditDefaults.read(folder)
-    with pytest.raises(UserError, match=r"editing\.json must hold"):
-        _load(folder)

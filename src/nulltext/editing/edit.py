@@ -71,9 +71,10 @@ def edit(
     wanted = [e if isinstance(e, Edit) else Edit(e) for e in several]
     if not wanted:
         raise UserError("there is no edit to make; give --prompt 'a photo of ...'")
-    judges = {e.judge: find_judge(model, e.judge) for e in wanted}
+    judges = {name: find_judge(model, name) for name in {e.judge for e in wanted}}
+    judged = [judges[e.judge] is not None and not e.compat for e in wanted]
     by = method if isinstance(method, Replay | InversionMethod) else method_for(inversion, method)
-    choices = choose(model, inversion, wanted, attention, by.held)
+    choices = choose(model, inversion, wanted, judged, attention, by.held)
     replay = by if isinstance(by, Replay) else _replay(model, inversion, by, original)
     cond = model.embed(inversion.prompt, inversion.size)
     source = Source(model, inversion, replay.schedule or inversion.schedule(model), cond, replay)

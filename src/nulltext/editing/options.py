@@ -35,7 +35,7 @@ class Edit:
             the prompts have equally many words and differ, refine otherwise, plain where no window is open), or the
             import path of a nulltext.editing.kinds.Kind.
         cross_replace: Share of the steps, 0 to 1, that take the source's cross-attention, or from and to; for single
-            words as default:0.8,hat:0.4. By default 0.4; for kind auto under a mask what suits the model.
+            words as default:0.8,hat:0.4. By default 0.4; for kind auto under a mask, where there is a judge, none.
         self_replace: The same for self-attention, which holds the layout.
         equalizer: Words of the prompt and the factors of their attention, such as hat:2.0,snow:-1.
         local_blend: Where the edit may act: auto (where the prompts differ to the model), words of either prompt with
@@ -49,15 +49,15 @@ class Edit:
         start: Share of the steps after which the picture is held outside the mask.
         keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
             nothing visible; those of its reconstruction where the picture is not at hand.
-        guidance_scale: Weight w of the prompt. By default under a mask what suits the model, 3 where it does not say,
-            or, where that changes nothing visible, 3 or 7.5; without a mask the inversion's own.
-        null: The null text of the edit: learned, empty, or auto (empty under a mask, learned without).
+        guidance_scale: Weight w of the prompt. By default, under a mask and with a judge, the least of 2, 3 and 5 that
+            shows what the prompt asks; otherwise the inversion's own.
+        null: The null text of the edit: learned, empty, or auto (empty under a mask with a judge, else learned).
         detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, one evaluation each;
-            0 starts from the source's own noise. By default what suits the model, 0 where it does not say.
+            0 starts from the source's own noise.
         seed: Draws other noise inside the mask: another hat on the same head.
         judge: The CLIP that says whether each change of the prompt is seen: auto, the model's own where it has one; a
-            folder or a hub id; none. An edit that lacks a change is made again at guidance 3 and 7.5, where its
-            guidance scale is open, and the least that shows most is taken.
+            folder or a hub id; none. Where the guidance scale is open, an edit that lacks a change is made again, at
+            3, at 5, there without an automatic mask, and from other noise; the first that shows most is taken.
         name: Names the files; made from the prompt by default.
         compat: Copy the reference code where its errors change the result.
     """
@@ -75,7 +75,7 @@ class Edit:
     keep_pixels: bool = True
     guidance_scale: float | None = None
     null: Null = "auto"
-    detail_steps: int | None = None
+    detail_steps: int = 0
     seed: int | None = None
     judge: str = AUTO
     name: str | None = None
@@ -97,7 +97,7 @@ class Edit:
                 w is not None and not 0 <= w < math.inf
             ),
             f"detail_steps must be a whole number between 0 and 1000, not {detail}; 0 starts from the source's noise": (
-                detail is not None and detail not in range(1001)
+                detail not in range(1001)
             ),
             f"cannot read the mask {mask}: no such file; give a picture, white where to edit": (
                 isinstance(mask, Path) and not mask.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from itertools import pairwise
 
 from nulltext.editing.tokens import normal
@@ -17,6 +18,7 @@ TIMES = "morning|noon|afternoon|evening|night|midnight|dawn|dusk|sunrise|sunset|
 WEATHERS = "rain|raining|snowfall|snowing|fog|foggy|mist|storm|thunderstorm|sunshine|wind"
 _LINKS = sorted((*PLACE, *BESIDE, *HAVING), key=len, reverse=True)
 _LINK = re.compile(rf"(?<![\w-])({'|'.join(_LINKS)})(?![\w-])", re.IGNORECASE)
+ARTICLES = {"a", "an", "the"}
 _IMPERATIVES = "make|change|turn|add|remove|replace|put|give|delete|erase|swap|convert|transform|let"
 _INSTRUCTION = re.compile(rf"(please\s+)?({_IMPERATIVES})\s+(?!up\b)\S", re.IGNORECASE)
 
@@ -104,6 +106,30 @@ def add(prompt: str, words: str) -> str:
         phrase = f"and {phrase.removeprefix('with ')}"
     others = rest[len(had) :] if rest[: len(had)] == had else [part for part in rest if part not in had]
     return " ".join([subject, *had, phrase, *others])
+
+
+def taken_back(source: str, target: str) -> dict[str, str]:
+    """For each change from one prompt to another, the target prompt with that one change taken back.
+
+    Changed words with nothing but an article between them are one change.
+
+    Returns:
+        Prompts by what they lack: "sheep -> horse", "+ with a red hat", "- next to a barn".
+    """
+    old, new = source.split(), target.split()
+    changes: list[tuple[int, int, int, int]] = []
+    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            continue
+        if changes and ARTICLES.issuperset(new[changes[-1][3] : c]):
+            a, _, c, _ = changes.pop()
+        changes.append((a, b, c, d))
+    prompts = {}
+    for a, b, c, d in changes:
+        before, after = " ".join(old[a:b]), " ".join(new[c:d])
+        name = f"{before} -> {after}" if before and after else f"+ {after}" if after else f"- {before}"
+        prompts[name] = " ".join([*new[:c], *old[a:b], *new[d:]])
+    return prompts
 
 
 def note_on(source: str, target: str) -> str | None:

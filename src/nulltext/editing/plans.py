@@ -26,6 +26,9 @@ from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 
+GENTLE = 2.0
+"""The guidance scale that a judged edit under a mask is tried with first."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -61,6 +64,11 @@ class Plan:
             return self.bound if found is None else found
         return found * self.bound
 
+    def everywhere(self) -> Plan:
+        """The same free to act in the whole picture, as a threshold of 0 makes it."""
+        assert self.found is not None
+        return replace(self, edit=replace(self.edit, threshold=0.0), found=torch.ones_like(self.found))
+
     def reseeded(self, seed: int) -> Plan:
         """The same from other noise inside the mask."""
         start = other_noise(self.start, self.mask(None), seed)
@@ -80,9 +88,14 @@ class EditResult:
 
 
 def choose(
-    model: DiffusionModel, inversion: Inversion, edits: Sequence[Edit], attention: Sequence[str], held: bool
+    model: DiffusionModel,
+    inversion: Inversion,
+    edits: Sequence[Edit],
+    judged: Sequence[bool],
+    attention: Sequence[str],
+    held: bool,
 ) -> list[Choice]:
-    """Settles what edits leave open; ``held``: their steps are tied to the source's.
+    """Settles what edits leave open; ``judged``: which have a judge; ``held``: their steps are tied to the source's.
 
     UserError for words that no prompt has, prompts that do not suit the kind, other noise where edits are held.
     """
@@ -90,7 +103,7 @@ def choose(
     for note in (n for p in prompts for n in (weights_note(p), note_on(inversion.prompt, p)) if n):
         warnings.warn(note, stacklevel=3)
     source, choices = tokenize(model.tokenizer, inversion.prompt), []
-    for edit in edits:
+    for edit, has_judge in zip(edits, judged, strict=True):
         target = tokenize(model.tokenizer, edit.prompt)
         if held and (edit.seed is not None or edit.detail_steps):
             raise UserError(
@@ -100,25 +113,26 @@ def choose(
         for word in (*attention, *edit.blend_words):
             find_word(source if has_word(source, word) else target, word)
         same = target.ids == source.ids and not edit.equalizer
-        taken = _taken(edit, source, target, model, same, inversion.guidance_scale)
+        taken = _taken(edit, source, target, inversion.guidance_scale, gently=has_judge and not same)
         taken = replace(taken, detail_steps=0) if held else taken
         control = taken.control_kind().control(source, target, inversion.steps)
         choices.append(Choice(edit, taken, source, target, control, same, held))
     return choices
 
 
-def _taken(
-    edit: Edit, source: Tokens, target: Tokens, model: DiffusionModel, same: bool, guidance_scale: float
-) -> Edit:
-    """The edit with everything that it leaves open, by what suits the model and the prompts."""
-    suits, masked = model.edit_defaults, edit.masked and not same
-    window = suits.masked_windows if masked and edit.kind == AUTO else WINDOW
+def _taken(edit: Edit, source: Tokens, target: Tokens, guidance_scale: float, gently: bool) -> Edit:
+    """The edit with everything that it leaves open chosen.
+
+    Gently: under a mask, with a judge that says when more is needed, it starts from little guidance and no attention
+    control. Otherwise it is Prompt-to-Prompt as published.
+    """
+    gently = gently and edit.masked
+    window = 0.0 if gently and edit.kind == AUTO and not edit.equalizer else WINDOW
     chosen: dict[str, Any] = {
-        "guidance_scale": suits.masked_guidance if masked else guidance_scale,
-        "detail_steps": 0 if same or edit.compat else suits.detail_steps,
+        "guidance_scale": GENTLE if gently else guidance_scale,
         "cross_replace": window,
         "self_replace": window,
-        "null": "empty" if masked else "learned",
+        "null": "empty" if gently else "learned",
     }
     left_open = {name: value for name, value in chosen.items() if getattr(edit, name) in (None, AUTO)}
     taken = replace(edit, **left_open)
@@ -135,25 +149,26 @@ def prepare(source: Source, choices: Sequence[Choice], batch_size: int) -> list[
     known: dict[int, Tensor] = {}
 
     def difference(k: int) -> Tensor:
-        """The noise difference (h, w) of edit k; those of all automatic masks are computed with the first."""
+        """The noise differences (n, h, w) of edit k; those of all automatic masks are computed with the first."""
         automatic = [n for n, c in enumerate(choices) if AUTO in c.edit.blends]
         wanted = automatic if k in automatic else [k]
         for n in range(0, len(wanted), batch_size) if k not in known else ():
             some = wanted[n : n + batch_size]
-            found = noise_difference(source, texts[torch.tensor(some)], [choices[m].control for m in some])
+            prompts, controls = [choices[m].edit.prompt for m in some], [choices[m].control for m in some]
+            found = noise_difference(source, texts[torch.tensor(some)], prompts, controls)
             known.update(zip(some, found, strict=True))
         return known[k]
 
     context = partial(Context, source.inversion, source.size, source.model.device)
     contexts = [context(c.edit, c.source, c.target, partial(difference, k)) for k, c in enumerate(choices)]
     bounds = [REGIONS["given"]().find(context) for context in contexts]
-    starts = {steps: start_noise(source, steps) for steps in {c.taken.detail_steps or 0 for c in choices}}
+    starts = {steps: start_noise(source, steps) for steps in {c.taken.detail_steps for c in choices}}
     plans = []
     for k, choice in enumerate(choices):
         if choice.same:
             prompt = f"the prompt {choice.edit.prompt!r} is the source's own"
             warnings.warn(f"{prompt}: this edit is the reconstruction", stacklevel=3)
-        regions, start = regions_of(choice.edit), starts[choice.taken.detail_steps or 0]
+        regions, start = regions_of(choice.edit), starts[choice.taken.detail_steps]
         found = _union([region.find(contexts[k]) for region in regions if not region.follows_attention])
         following = [region for region in regions if region.follows_attention]
         plan = Plan(choice, choice.taken, texts[k : k + 1], contexts[k], found, following, bounds[k], start)

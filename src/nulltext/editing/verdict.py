@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from nulltext.editing.phrases import taken_back
 from nulltext.errors import UserError
 from nulltext.models.base import DiffusionModel
 from nulltext.models.shipped import evaluator
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """As judge: the CLIP in the model's own folder, where there is one."""
-
-
-def taken_back(source: str, target: str) -> dict[str, str]:
-    """For each change from one prompt to another, the target prompt with that one change taken back.
-
-    Returns:
-        Prompts by what they lack: "sheep -> horse", "+ with a red hat", "- next to a barn".
-    """
-    old, new = source.split(), target.split()
-    prompts = {}
-    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind != "equal":
-            before, after = " ".join(old[a:b]), " ".join(new[c:d])
-            name = f"{before} -> {after}" if before and after else f"+ {after}" if after else f"- {before}"
-            prompts[name] = " ".join([*new[:c], *old[a:b], *new[d:]])
-    return prompts
 
 
 class Judge:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from nulltext.editing.compositing import WIDE, changed_share
+from nulltext.editing.options import AUTO
 from nulltext.editing.plans import EditResult, Plan
 
 FAINT = 0.05
 """An edit that changes a smaller share of its mask is as good as none."""
 FAINT_ANYWHERE = 0.005
 """The same of the whole picture, without a mask or under a painted one: any patch that moves as one counts."""
-STRONGER = (3.0, 7.5)
+STRONGER = (3.0, 5.0)
 """The guidance scales that an edit is tried with next, where it leaves the scale open."""
 OTHER = 1
 """The seed of the other noise that it is tried from last, at the least of them, where it leaves the seed open.
@@ -39,8 +40,7 @@ def until_visible(
 ) -> list[EditResult]:
     """Makes edits; what changes nothing visible, or lacks a change, is made again where it leaves open how.
 
-    Of what is tried, more guidance and then other noise, the first that shows everything is taken, or that which shows
-    most. Warns where another than the first was taken, and of what is still missing.
+    Of what is tried, the first that shows everything is taken, or that which shows most. Warns where another than the first was taken, and of what is still missing.
 
     Args:
         make: Makes edits of plans.
@@ -74,19 +74,24 @@ def until_visible(
 
 
 def _ladder(plan: Plan) -> list[Plan]:
-    """What is tried next, where the edit leaves it open: stronger guidance, then other noise."""
+    """What is tried next, where the edit leaves it open: stronger guidance, all of the picture, other noise."""
     given, taken = plan.choice.edit, float(plan.edit.guidance_scale or 0)
     if given.guidance_scale is not None:
         return []
     stronger = [replace(plan, edit=replace(plan.edit, guidance_scale=w)) for w in STRONGER if w > taken]
+    if not stronger:
+        return []
+    free = [stronger[-1].everywhere()] if given.blends == [AUTO] and given.mask is None else []
     fixed = given.seed is not None or given.compat or plan.choice.held
-    return stronger if fixed or not stronger else [*stronger, stronger[0].reseeded(OTHER)]
+    return [*stronger, *free] if fixed else [*stronger, *free, stronger[0].reseeded(OTHER)]
 
 
 def _how(before: EditResult, after: EditResult) -> str:
-    """From which guidance scale to which, and from which noise."""
+    """From which guidance scale to which, where, and from which noise."""
     noise = "" if before.edit.seed == after.edit.seed else f" with seed {after.edit.seed}"
-    return f" at guidance_scale {before.edit.guidance_scale:g}: taken at {after.edit.guidance_scale:g}{noise}"
+    where = "" if before.edit.threshold == after.edit.threshold else ", anywhere in the picture"
+    taken = f"taken at {after.edit.guidance_scale:g}{noise}{where}"
+    return f" at guidance_scale {before.edit.guidance_scale:g}: {taken}"
 
 
 def _judged(plan: Plan, result: EditResult, verdict: Verdict) -> EditResult:
@@ -111,7 +116,8 @@ def _missing(result: EditResult, unedited: Tensor) -> str:
 
 
 def _is_faint(result: EditResult, unedited: Tensor) -> bool:
-    if result.mask is None:
+    shown = bool(result.verdict) and not _unseen(result)  # what a judge sees may be small beside its mask
+    if result.mask is None or shown:
         return not _is_seen(result, unedited)
     return changed_share(result.picture, unedited, result.mask) < FAINT
 
@@ -129,7 +135,8 @@ def _report(plan: Plan, result: EditResult, unedited: Tensor, tried: Sequence[Pl
         why = "means the same picture to the model" if found else "has an empty mask"
         return f"{prompt} {why}, so nothing changes: try {_listed(_advice(plan, max(STRONGER), tried), 'or')}"
     scales = list(dict.fromkeys(float(one.edit.guidance_scale or 0) for one in tried))
-    other = [f"seed {one.edit.seed}" for one in tried if one.edit.seed != plan.edit.seed]
+    other = ["anywhere in the picture"] * any(one.edit.threshold != plan.edit.threshold for one in tried)
+    other += [f"seed {one.edit.seed}" for one in tried if one.edit.seed != plan.edit.seed]
     done = (
         f"guidance_scale was {_listed([f'{w:g}' for w in scales], 'and')}{''.join(f', {o}' for o in other)}"
     )

@@ -24,7 +24,7 @@ from nulltext.evaluation.protocol import commit
 from nulltext.evaluation.results import COSTS, RECONSTRUCTION, Record, RoundTrip, Row, Store
 from nulltext.evaluation.settings import Settings
 from nulltext.evaluation.ways import edit_of, take_back
-from nulltext.inversion.base import InversionMethod, Replay, StepRecord, guided_denoiser, plain_noise
+from nulltext.inversion.base import InversionMethod, Replay, StepRecord, guided_denoiser
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.invert import describe, run
 from nulltext.metrics import Reference, Suite, psnr
@@ -158,8 +158,7 @@ class Runner:
         else:
             noise = self._noise([source.tasks[0].name for source in batch.sources], self.settings.seed)
             pivot, cost = noise.expand(method.steps + 1, *noise.shape), Cost()
-        bare = replace(method, detail_steps=0)  # detail is not a part of a reconstruction's cost
-        state, begun = self._measured(lambda: bare.begin(model, batch.z_0, batch.cond, pivot), count)
+        state, begun = self._measured(lambda: method.begin(model, batch.z_0, batch.cond, pivot), count)
         before = [null.detach().clone() for null in state.null]
 
         def tell(record: StepRecord) -> None:
@@ -169,7 +168,6 @@ class Runner:
         nulls = whole = cost.plus(begun, stepped)  # to null texts, and to the end of the trajectory
         if replay.added is None and all(map(torch.equal, before, state.null)):  # an edit needs no step of it
             nulls = cost.plus(begun)
-        state.detail_noise, detail = self._detail(method, batch) if sees else (None, Cost())
         pictures, decoding = self._measured(lambda: as_saved(model.decode(replay.trajectory[-1])), count)
         for i, source in enumerate(batch.sources):
             first = source.tasks[0]
@@ -179,7 +177,7 @@ class Runner:
                 costs = whole.plus(decoding).of(inversion)
                 self._put(task, name, RECONSTRUCTION, pictures[i], costs)
                 for way in self.settings.editing if task.target_prompt is not None else ():
-                    self._edit((source, task), name, way, inversion, replay.row(i), (nulls, whole, detail))
+                    self._edit((source, task), name, way, inversion, replay.row(i), (nulls, whole))
 
     def _put(self, task: Task, method: str, way: str, picture: Tensor, known: dict[str, float]) -> None:
         """Saves an output (3, H, W) in [0, 1], in steps of 1/255, and keeps it to be scored beside what is known."""
@@ -205,12 +203,6 @@ class Runner:
         )
         return pivot, batch.cost.plus(cost)
 
-    def _detail(self, method: InversionMethod, batch: Batch) -> tuple[Tensor | None, Cost]:
-        """The noise that default edits take their detail from, and its cost."""
-        used = any(way not in ("plain", "prompt_to_prompt") for way in self.settings.editing)
-        key = (method.detail_steps_for(self.model) if used else 0, method.start_sigma)
-        return self._once(batch, key, lambda: plain_noise(self.model, batch.z_0, batch.cond, *key))
-
     def _noise(self, names: Sequence[str], seed: int) -> Tensor:
         """Noise (S, C, h, w) that depends on the seed and the pictures' names alone, not on their order."""
         rows = []
@@ -226,7 +218,7 @@ class Runner:
         way: str,
         inversion: Inversion,
         replay: Replay,
-        costs: tuple[Cost, Cost, Cost],
+        costs: tuple[Cost, Cost],
     ) -> None:
         """One edit under one method; one that cannot be made is named."""
         source, task = of
@@ -241,9 +233,8 @@ class Runner:
         except UserError as error:
             complain(f"{name} {way}: {error}; left out")
             return
-        nulls, whole, detail = costs  # the source's trajectory and detail count only where they are used
+        nulls, whole = costs  # the source's trajectory counts only where it is used
         before = whole if wanted.kind != "plain" or wanted.masked else nulls
-        before = before.plus(detail) if wanted.detail_steps is None else before
         picture = as_saved(edited.results[0].picture)
         known, method = before.plus(cost).of(inversion), self.settings.methods[name]
         if self.settings.round_trip and getattr(method, "sees_picture", True):

@@ -10,7 +10,6 @@ from nulltext.imports import find_class
 from nulltext.inversion import METHODS, InversionMethod
 from nulltext.inversion.methods.ddim import DDIM
 from nulltext.metrics import MetricOptions
-from nulltext.models.base import DiffusionModel
 from nulltext.models.loading import LoadingOptions
 
 
@@ -20,10 +19,6 @@ class Generated(DDIM):
 
     title: ClassVar[str] = "generated"
     sees_picture: ClassVar[bool] = False
-
-    def detail_steps_for(self, model: DiffusionModel) -> int:
-        """None: there is no picture to take detail from."""
-        return 0
 
 
 COMPARED: dict[str, type[InversionMethod]] = {"generated": Generated, **METHODS}

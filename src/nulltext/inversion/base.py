@@ -103,7 +103,7 @@ class InversionMethod:
         start_sigma: Flows only: the noise level that inversion ends at and sampling starts from. At 1 nothing of the
             picture would be left in the latents.
         detail_steps: Steps of a plain DDIM inversion whose noise edits take their fine detail from, one forward each;
-            by default what suits the model, 0 where it does not say.
+            0 stores none.
     """
 
     steps: int = 20
@@ -111,7 +111,7 @@ class InversionMethod:
     fixed_point_iterations: int = 4
     pivot_tolerance: float = 1e-5
     start_sigma: float = 0.97
-    detail_steps: int | None = None
+    detail_steps: int = 0
 
     title: ClassVar[str]  # what tables and pictures call it
     stores_pivot: ClassVar[bool] = False  # whether the file holds the pivot, for replay
@@ -163,12 +163,12 @@ class InversionMethod:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if model.kind != "flow":
             del plain["start_sigma"]
-        return {**plain, "detail_steps": self.detail_steps_for(model), "precision": model.precision}
+        return {**plain, "detail_steps": self.stored_detail, "precision": model.precision}
 
-    def detail_steps_for(self, model: DiffusionModel) -> int:
-        """The steps of the plain inversion whose noise is stored for edits."""
-        steps = model.edit_defaults.detail_steps if self.detail_steps is None else self.detail_steps
-        return 0 if self.held else steps
+    @property
+    def stored_detail(self) -> int:
+        """The steps of the plain inversion whose noise is stored; none where edits are tied to the source's."""
+        return 0 if self.held else self.detail_steps
 
     @torch.no_grad()
     def begin(
@@ -179,7 +179,7 @@ class InversionMethod:
         schedule, null_text = self.schedule(model, size), self.null_text(model, cond, size)
         pivot = self.make_pivot(model, schedule, z_0, cond) if pivot is None else pivot
         start = self.learnable(model, null_text)
-        detail = plain_noise(model, z_0, cond, self.detail_steps_for(model), self.start_sigma)
+        detail = plain_noise(model, z_0, cond, self.stored_detail, self.start_sigma)
         null = [start.clone() for _ in range(self.steps)]
         return State(schedule, cond, null_text, pivot, pivot[0], null, detail)
 

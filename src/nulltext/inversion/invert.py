@@ -99,7 +99,7 @@ def describe(
         sigmas=sigmas,
         placement=picture.placement.to_dict() if picture.placement else {},
         pooled=None if pooled is None else pooled[b],
-        detail_steps=0 if detail is None else method.detail_steps_for(model),
+        detail_steps=0 if detail is None else method.stored_detail,
         detail_noise=None if detail is None else detail[b],
         pivot=state.pivot[:, b] if method.stores_pivot else None,
         residuals=None if residuals is None else residuals[:, b],

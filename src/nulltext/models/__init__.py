@@ -4,7 +4,6 @@ from nulltext.models.attention import AttentionHook, AttentionSite
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 from nulltext.models.device import DTYPES, PRECISIONS, find_device, find_precision
-from nulltext.models.edit_defaults import EditDefaults
 from nulltext.models.families import MODELS
 from nulltext.models.loading import LoadingOptions, check_model, load_model
 
@@ -16,7 +15,6 @@ __all__ = [
     "AttentionSite",
     "Conditioning",
     "DiffusionModel",
-    "EditDefaults",
     "LoadingOptions",
     "check_model",
     "find_device",

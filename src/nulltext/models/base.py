@@ -18,7 +18,6 @@ from nulltext.diffusion import Level, Prediction, Schedule
 from nulltext.models.attention import AttentionHook, hooked
 from nulltext.models.conditioning import Conditioning, Learned
 from nulltext.models.device import DTYPES
-from nulltext.models.edit_defaults import EditDefaults
 from nulltext.models.folder.index import ModelFolder
 from nulltext.models.folder.parts import check_parts
 from nulltext.models.folder.weights import all_fingerprints, fingerprint, kinds_of
@@ -60,7 +59,6 @@ class DiffusionModel(ABC):
         self.size_multiple = self.vae_scale_factor  # the sides of its pictures are multiples of it, in pixels
         self.latent_channels: int = self.vae.config.latent_channels
         self.max_length: int = self.tokenizer.model_max_length  # L, the tokens that it reads of a prompt
-        self.edit_defaults = EditDefaults.read(folder.path)
         self.known_words = known_words(folder.path)  # its whole vocabulary, where it says so
         self.offload = False
         self.forwards = 0  # evaluations of the network so far, one per latent

@@ -56,7 +56,7 @@ class Context:
     edit: Edit
     source: Tokens  # the source prompt
     target: Tokens  # the edit's prompt
-    difference: Callable[[], Tensor]  # (h, w), on demand: how differently the prompts denoise the source
+    difference: Callable[[], Tensor]  # (n, h, w), on demand: how each change of the prompt denoises otherwise
     attention: AttentionControl | None = None  # what was recorded so far; None before the first step
     row: int = 0  # of the edit in it
 

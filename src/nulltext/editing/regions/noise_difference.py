@@ -8,6 +8,7 @@ from torch import Tensor
 from nulltext.diffusion import Schedule
 from nulltext.editing.compositing import pool, smooth
 from nulltext.editing.kinds.controls import AttentionControl, RowControl, controlled
+from nulltext.editing.phrases import taken_back
 from nulltext.editing.regions.base import Context, Region, Source
 from nulltext.models.conditioning import Conditioning
 
@@ -17,31 +18,59 @@ PROBED_TIMESTEPS = (400, 750)
 """Between them layout and shapes are decided: earlier all is noise, later only texture is left."""
 GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
+SLIGHT = 0.1
+"""A change of the prompt that differs by less, as a share of the strongest, has no part of the mask: a word's form."""
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts mean the same picture."""
 
 
 class NoiseDifference(Region):
-    """DiffEdit's mask (Couairon et al., arXiv 2210.11427), smoothed, cut and grown."""
+    """DiffEdit's mask (Couairon et al., arXiv 2210.11427) of each change of the prompt, smoothed, cut and grown."""
 
     def find(self, context: Context) -> Tensor:
-        """The part of the picture that the prompts disagree about; all 0 where they mean the same picture."""
-        return automatic_mask(context.difference(), context.edit.threshold, context.edit.max_pool)
+        """The parts of the picture that the prompts disagree about; all 0 where they mean the same picture.
+
+        Each change is measured against its own strongest place, so that a hat is found beside another background.
+        """
+        differences = context.difference()
+        strength = differences.amax(dim=(1, 2))
+        told = differences[strength >= SLIGHT * strength.max()]
+        masks = [automatic_mask(one, context.edit.threshold, context.edit.max_pool) for one in told]
+        return torch.stack(masks).amax(dim=0)
 
 
 @torch.no_grad()
-def noise_difference(source: Source, targets: Conditioning, controls: Sequence[RowControl]) -> Tensor:
-    """How differently the source's prompt and N targets would denoise the source under fresh noise (N, h, w).
+def noise_difference(
+    source: Source, targets: Conditioning, prompts: Sequence[str], controls: Sequence[RowControl]
+) -> list[Tensor]:
+    """How differently target prompts would denoise the source with and without each of their changes.
 
-    The root mean square over channels, as in section 3.2 of DiffEdit, but averaged over several noise levels, each with
-    its own noise, which is always the same. Attention control exists to make the two alike: only its equalizer counts.
+    The source has fresh noise, the same for all. The root mean square over channels, as in section 3.2 of DiffEdit, but
+    averaged over several noise levels. Attention control exists to make the two alike: only its equalizer counts.
+
+    Args:
+        source: The source.
+        targets: The embedded target prompts, N rows.
+        prompts: The same as texts; that with one change taken back is, of a single change, the source's own.
+        controls: Their attention control.
+
+    Returns:
+        For each target (n, h, w), n its changes.
     """
-    schedule, z_0 = source.schedule, source.trajectory[-1]
+    schedule, z_0, own = source.schedule, source.trajectory[-1], source.inversion.prompt
+    lacking = [list(taken_back(own, prompt).values()) for prompt in prompts]
+    lacking = [several if len(several) > 1 else [own] for several in lacking]
+    others = list(dict.fromkeys(prompt for several in lacking for prompt in several if prompt != own))
+    rows = {own: 0} | {prompt: 1 + len(prompts) + k for k, prompt in enumerate(others)}
     text = Conditioning.cat([source.cond, targets])
+    if others:
+        text = Conditioning.cat([text, source.model.embed(others, source.inversion.size)])
     generator = torch.Generator().manual_seed(0)
     heard = any(bool((row.equalizer != 1).any()) for row in controls)
-    control = AttentionControl([row.only_equalizer() for row in controls], source.size) if heard else None
-    differences = []
+    nothing = RowControl.nothing(schedule.steps, controls[0].mapper.shape[0])
+    acting = [*(row.only_equalizer() for row in controls), *[nothing] * len(others)]
+    control = AttentionControl(acting, source.size) if heard else None
+    differences = [z_0.new_zeros(len(several), *source.size) for several in lacking]
     with controlled(source.model, control):
         for i in probe_steps(schedule):
             if control is not None:
@@ -50,8 +79,10 @@ def noise_difference(source: Source, targets: Conditioning, controls: Sequence[R
             noise = torch.randn(z_0.shape, generator=generator).to(z_0)
             z = (level.alpha * z_0 + level.sigma * noise).expand(len(text), *z_0.shape[1:])
             eps = source.model.predict(z, schedule, i, text).eps
-            differences.append((eps[1:] - eps[:1]).square().mean(1).sqrt())  # (N, h, w)
-    return torch.stack(differences).mean(0)
+            for k, several in enumerate(lacking):
+                change = eps[1 + k] - eps[[rows[prompt] for prompt in several]]
+                differences[k] += change.square().mean(1).sqrt() / PROBES
+    return differences
 
 
 def probe_steps(schedule: Schedule) -> list[int]:
