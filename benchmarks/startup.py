@@ -1,38 +1,38 @@
-"""How long a verb takes before it does anything, here or in another checkout: ``--source FOLDER``."""
+"""Seconds, medians of three runs, that commands take here and, by turns, in another checkout: ``--source FOLDER``."""
 
 import argparse
 import os
-import resource
-import shlex
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE, Popen
+from tempfile import TemporaryDirectory
 
-COMMANDS = ("main.py --help", "main.py fit --help", "main.py edit --help", "-c 'import nulltext'")
+HERE = Path(__file__).resolve().parents[1]
+EDIT = "edit --inversion lightning_logs/version_0 --swap sheep:horse"
 
 
-def seconds(words: list[str], root: Path) -> tuple[float, float]:
-    """Seconds of processor and of the clock of one process."""
-    environment = {**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, *words], cwd=root, env=environment, stdout=subprocess.DEVNULL, check=True)
-    after, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, clock
+def _seconds(command: str, root: Path, folder: str) -> tuple[float, float, float]:
+    words, started = [sys.executable, root / "main.py", *command.split()], time.perf_counter()
+    with Popen(words, cwd=folder, env=os.environ | {"PYTHONPATH": f"{root}/src"}, stdout=PIPE).stdout as out:
+        said = [time.perf_counter() - started for _ in out]  # when each line came
+    _, status, used = os.wait3(0)
+    assert status == 0, command
+    return used.ru_utime + used.ru_stime, time.perf_counter() - started, said[0]
 
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", type=Path, default=Path(__file__).parents[1])
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    print(f"median of {options.repeats}\n\n| command | processor, s | clock, s |\n|---|---|---|")
-    for title in COMMANDS:
-        runs = [seconds(shlex.split(title), options.source.resolve()) for _ in range(options.repeats)]
-        processor, clock = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(f"| {title} | {processor:.2f} | {clock:.2f} |")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", type=Path, default=HERE)
+    roots = list(dict.fromkeys([parser.parse_args().source.resolve(), HERE]))
+    print("| command | of | processor, s | clock, s | first line, s |\n|---|---|---|---|---|")
+    with TemporaryDirectory() as folder:
+        for command in ("--help", "fit --help", "edit --help", f"fit --data.image {HERE}/sheep.jpg", EDIT):
+            runs = [[_seconds(command, root, folder) for root in roots] for _ in range(3)]
+            for root, *took in zip(roots, *runs, strict=True):
+                medians = (f"{sorted(column)[1]:.2f} |" for column in zip(*took, strict=True))
+                print(f"| {command.replace(f'{HERE}/', '')} | {root} |", *medians, flush=True)
 
 
 if __name__ == "__main__":

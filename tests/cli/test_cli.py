@@ -1,5 +1,6 @@
 """What a person types: help, configs by name, one-line errors, a whole run, stops and resumes."""
 
+import gc
 import json
 import os
 import re
@@ -18,7 +19,9 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from nulltext import imports
 from nulltext.cli import main
+from nulltext.cli.fit import FitCLI
 from nulltext.cli.parser import explain
 from nulltext.cli.words import find_config, find_configs
 from nulltext.errors import UserError
@@ -83,6 +86,42 @@ def test_fit_help_shows_our_options_first_and_names_the_trainers(capsys):
     assert len(text.splitlines()) < 120
     assert text.index("--data.image") < text.index("--model.steps") < text.index("--trainer.precision")
     assert "--trainer.overfit_batches" not in text
+
+
+@pytest.mark.parametrize("words", [[], ["--model.method", "negative_prompt"]])
+def test_fit_help_is_that_of_the_parser_that_reads_the_options(words, capsys):
+    assert main(["fit", *words, "--help"]) == 0
+    quick = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        FitCLI([*words, "--help"])
+    assert quick == capsys.readouterr().out
+    assert ("--model.corrections" in quick) == bool(words)
+
+
+@pytest.mark.parametrize("verb", ["fit", "edit", "test", "check", "app"])
+def test_help_imports_none_of_the_large_libraries(verb):
+    code = f"""
+import sys
+from nulltext.cli import main
+assert main([{verb!r}, "--help"]) == 0
+large = {{"lightning", "torchmetrics", "diffusers", "transformers", "matplotlib", "gradio"}} & set(sys.modules)
+assert not large, large
+"""
+    subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+
+
+def test_the_garbage_collector_rests_during_imports_and_forgets_them_on_the_command_line_alone(monkeypatch):
+    frozen = gc.get_freeze_count()
+    with imports.no_collection():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() == frozen
+    monkeypatch.setattr(imports, "one_command", True)
+    try:
+        with imports.no_collection():
+            pass
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
 
 
 def test_print_config_is_complete(capsys):

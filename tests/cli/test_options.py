@@ -89,7 +89,8 @@ def test_options_are_read_from_words_and_from_yaml_and_the_help_has_their_texts(
     with pytest.raises(SystemExit):
         read_options(made, ["--help"], "main.py toy", "A toy.")
     text = capsys.readouterr().out
-    assert "A toy." in text and "The number of steps. (type: int, default: 20)" in text
+    assert "A toy." in text and "The number of steps. (default: 20)\n" in text
+    assert " A folder.\n" in text  # no default to tell
     with pytest.raises(UserError, match="unknown option --stepz; did you mean --steps"):
         read_options(made, ["--stepz", "3"], "main.py toy", "A toy.")
 

@@ -7,7 +7,6 @@ import os
 import re
 import threading
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from nulltext.cli.options import combine, pick
+from nulltext.cli.fit_options import DESCRIPTION, IMAGES, add_options, chosen_method, describe
+from nulltext.cli.options import pick
 from nulltext.cli.parser import OneLineParser
-from nulltext.cli.words import Listed, find_value, gather, hashed
+from nulltext.cli.words import gather, hashed
 from nulltext.errors import UserError
 from nulltext.files import write_text
-from nulltext.inversion import find_method
 from nulltext.models.device import find_device, find_precision
 from nulltext.models.loading import LoadingOptions, check_model
 from nulltext.runs.checkpoints import choose_checkpoint, read_checkpoint
@@ -50,30 +49,6 @@ NOISE = (
     ".*a precision-level autocast",
     "`LightningModule.configure_optimizers` returned `None`",  # each timestep has an optimiser of its own
 )
-DESCRIPTION = "Inverts a picture, or many: learns the null embeddings that make the model reproduce it."
-HELP = {
-    "device": "cpu, cuda, cuda:1, mps or auto; sets the Trainer's accelerator and devices.",
-    "precision": "32-true, bf16-mixed or 16-mixed; sets the Trainer's.",
-    "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
-    "print_config": "Prints all settings as YAML, and ends.",
-    "seed_everything": "Seed of all random numbers; the methods of the program draw none.",
-    "ckpt_path": "Resumes a stopped run: its checkpoint, its folder, or last.",
-}
-IMAGES = Listed("--data.image", "sheep.jpg")
-
-
-@dataclass(frozen=True)
-class MethodChoice:
-    """How pictures are inverted.
-
-    Args:
-        method: null_text, negative_prompt, ddim, direct, residual, edit_friendly, flow_edit, or the
-            import path of a class: my_module.MyMethod.
-        init: An inversion.safetensors of the same picture to start from: more inner steps, another guidance scale.
-    """
-
-    method: str = "null_text"
-    init: Path | None = None
 
 
 def main(words: list[str]) -> int:
@@ -126,8 +101,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, words: list[str]) -> None:
         self.code = 0
-        # the method decides which options there are
-        self.method = find_method(str(find_value(words, "model.method") or MethodChoice.method))
+        self.method = chosen_method(words)
         super().__init__(
             NullTextInversion,
             PictureData,
@@ -145,21 +119,19 @@ class FitCLI(LightningCLI):
         """Only ``fit``; checkpoints are always read with ``weights_only``, so that is no option."""
         return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}}
 
+    def add_default_arguments_to_parser(self, parser: Any) -> None:
+        """Nothing: they are among ours."""
+
     def add_core_arguments_to_parser(self, parser: Any) -> None:
-        """Data before model before trainer: the help is read from the top."""
-        parser.add_lightning_class_args(PictureData, "data")
-        parser.add_class_arguments(combine("Model", LoadingOptions, MethodChoice, self.method), "model")
-        parser.add_lightning_class_args(Curves, "curves")
-        parser.add_argument("--device", type=str | None)
-        parser.add_argument("--precision", type=str | int | None)
+        """Our options, then the Trainer's."""
+        add_options(parser, self.method)
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
         """The parser, with a line of ours where Lightning's help is a page."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        for action in parser._actions:
-            action.help = HELP.get(action.dest, action.help)
+        describe(parser)
         return parser
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
@@ -198,7 +170,7 @@ class FitCLI(LightningCLI):
                 f"a class of --trainer needs a package that is missing: pip install {missing[1]}, or leave it out"
             ) from error
         fit = self.config_init.fit
-        self.datamodule = fit.data
+        self.datamodule = PictureData(**vars(fit.data))
         method, loading = pick(self.method, fit.model), pick(LoadingOptions, fit.model)
         self.model = NullTextInversion(method, loading, fit.model.init)
         self.trainer = self.instantiate_trainer()
@@ -213,7 +185,7 @@ class FitCLI(LightningCLI):
         saves = fit.trainer.enable_checkpointing is not False
         # the bar first, so that it is closed when the last line is printed
         self.callbacks = [*[Progress()][:bar], Artifacts(), *[Checkpointer()][:saves]]
-        kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *self.callbacks]
+        kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *self.callbacks, Curves(**vars(fit.curves))]
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:

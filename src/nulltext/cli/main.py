@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import errno
+import gc
 import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 
-from nulltext import __version__
+from nulltext import __version__, imports
 from nulltext.cli.words import CONFIG, find_configs, find_value, in_utf8, tidy
 from nulltext.errors import UserError
 
@@ -55,6 +56,7 @@ def main(args: Sequence[str] | None = None) -> int:
         line; 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
     if args is None:
+        imports.one_command = True
         in_utf8(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -76,6 +78,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return 130
     except SystemExit as stop:  # --help and --print_config end so
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        if args is None:
+            gc.freeze()  # else Python looks at every object once more before it ends
 
 
 def _print_error(message: str) -> int:
@@ -121,4 +126,11 @@ def _run(words: list[str]) -> int:
     what = "inversion" if edits else "model"
     if named and not silent:  # before the libraries are imported, which takes seconds
         print(f"nulltext: loading the {what} {printable(str(named))}", flush=True)
-    return importlib.import_module(f"nulltext.cli.{verb}").main(rest)
+    if verb == "fit" and {"-h", "--help"} & set(rest):
+        from nulltext.cli.fit_options import help_text
+
+        print(help_text(rest), end="")
+        return 0
+    with imports.no_collection():
+        module = importlib.import_module(f"nulltext.cli.{verb}")
+    return module.main(rest)

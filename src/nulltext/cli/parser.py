@@ -19,6 +19,11 @@ TRAINER_NOTE = """
 Lightning's Trainer: --trainer.precision 32-true, bf16-mixed or 16-mixed; --trainer.accelerator gpu;
 --trainer.default_root_dir FOLDER; and all its others, which --print_config shows.
 """
+HELP = {
+    "help": "These lines.",
+    "config": "Settings in YAML, looked for here and in configs/, with or without .yaml.",
+    "print_config": "Prints all settings as YAML, which --config reads again.",
+}
 # ~ is the home folder in words and configs alike
 register_type(Path, deserializer=lambda value: Path(value).expanduser(), fail_already_registered=False)
 UNKNOWN = re.compile(
@@ -50,6 +55,8 @@ class OneLineParser(ArgumentParser):
         ours = [g for g in groups if not any(a.dest.startswith("trainer") for a in g._group_actions)]
         self._action_groups = ours
         self.usage = f"python {self.prog.replace(' [options]', '')} [--config NAME] [--OPTION VALUE] ..."
+        for action in self._actions:
+            action.help = HELP.get(action.dest, action.help)
         try:
             return super().format_help(*args) + (TRAINER_NOTE if len(ours) < len(groups) else "")
         finally:
@@ -57,7 +64,7 @@ class OneLineParser(ArgumentParser):
 
 
 class WideFormatter(DefaultHelpFormatter):
-    """Leaves out the options that read a group from a file, as ``--config`` does for all, and long lists of classes."""
+    """Leaves out the types, long lists of classes, and the options that read a group from a file."""
 
     def add_argument(self, action: Any) -> None:
         """Adds an option unless it reads a group."""
@@ -65,7 +72,11 @@ class WideFormatter(DefaultHelpFormatter):
             super().add_argument(action)
 
     def _get_help_string(self, action: Any) -> str:
-        return re.sub(r", known subclasses: [^)]*", "", super()._get_help_string(action))
+        text = re.sub(r", known subclasses: [^)]*", "", super()._get_help_string(action))
+        text = re.sub(r"type: %\(type\)s(, )?", "", text)
+        if action.default in (None, [], {}):  # the option's own line says what it means
+            text = text.replace("default: %(default)s", "")
+        return text.removesuffix(" ()")
 
 
 def explain(message: str, known: list[str]) -> str:
@@ -99,8 +110,7 @@ def read_options(kind: type[Options], words: list[str], prog: str, description: 
     Fields that are dataclasses become groups such as ``--model.steps``. ``prog`` is what comes before the words.
     """
     parser = OneLineParser(prog=prog, description=description)
-    told = "Settings in YAML; here or in configs/."
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help=told)
+    parser.add_argument("-c", "--config", action=ActionConfigFile)
     parser.add_class_arguments(kind)
     config = parser.instantiate(parser.parse_args(words))
     config.pop("config", None)

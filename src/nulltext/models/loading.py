@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nulltext.errors import UserError, first_line
-from nulltext.imports import find_class
+from nulltext.imports import find_class, no_collection
 from nulltext.models.base import DiffusionModel
 from nulltext.models.device import DTYPES, find_device, find_precision
 from nulltext.models.families import MODELS, NO_TRUE_GUIDANCE
@@ -95,7 +95,9 @@ def load_model(
     dtype, place = DTYPES[find_precision(precision)], find_device(device)
     options = replace(options or LoadingOptions(), pretrained=pretrained)
     family, folder, kinds = _checked(options)
-    model = family(_load_pipeline(family, folder, kinds, dtype), folder, kinds[family.denoiser_part])
+    with no_collection():
+        pipe = _load_pipeline(family, folder, kinds, dtype)
+    model = family(pipe, folder, kinds[family.denoiser_part])
     model.revision, model.family, model.offload = options.revision, options.family, options.offload
     if options.gradient_checkpointing:
         model.denoiser.enable_gradient_checkpointing()

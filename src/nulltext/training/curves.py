@@ -16,6 +16,7 @@ from nulltext.runs.folder import run_folder
 from nulltext.runs.results import METRICS_CSV, method_of, read_rows
 from nulltext.training.callbacks import Artifacts
 from nulltext.training.module import NullTextInversion
+from nulltext.training.options import CurveOptions
 from nulltext.training.progress import inner_budget
 
 ABOUT = {
@@ -37,10 +38,10 @@ class Curves(Callback):
     """Curves and pictures in TensorBoard: inner losses at i N + j, values of a timestep at i.
 
     Args:
-        images_every: Timesteps between pictures of where the trajectory is heading; 0 for none.
+        images_every: As in ``CurveOptions``.
     """
 
-    def __init__(self, images_every: int = 5) -> None:
+    def __init__(self, images_every: int = CurveOptions.images_every) -> None:
         self.images_every = images_every
         self._writer: Any = None
         self._there: set[tuple[str, int]] = set()  # what is written already, as (tag, step)

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from nulltext.data.colour import upright
-from nulltext.data.decode import MAX_PIXELS, decode
+from nulltext.data.decode import decode
 from nulltext.data.find import find_pictures, unique_names
 from nulltext.data.frame import Frame, parse_crop, parse_size
 from nulltext.data.metadata import Row
@@ -25,40 +25,24 @@ from nulltext.training.groups import (
     match,
     split_finished,
 )
+from nulltext.training.options import PictureOptions
 
 
 class PictureData(LightningDataModule):
-    """The pictures to invert, and what they show.
+    """The pictures to invert.
 
     Args:
-        image: A picture, a folder, a glob such as ``'farm/*.jpg'``, several of them, or a metadata.jsonl
-            (.csv) with file_name and prompt in each row.
-        prompt: What the picture shows. Without it: its row in the metadata file, sheep.txt beside sheep.jpg,
-            or the description inside the picture.
-        crop: ``center``, ``none`` (the whole picture, its shape kept), or a box ``left,top,right,bottom`` in
-            pixels.
-        size: Side in pixels, ``height,width`` or ``WIDTHxHEIGHT``; the model's own by default.
-        captioner: A BLIP model, id or folder, that describes the pictures nothing else describes.
-        batch_size: Pictures optimised at once, if they have one size; by default 1, 2, 4 or 8, as the free memory
-            allows. Only 1 gives the same bits whatever pictures come along.
-        max_pixels: Largest width times height that is decoded.
+        options: The fields of ``PictureOptions``.
     """
 
-    def __init__(
-        self,
-        image: list[Path] | Path | None = None,
-        prompt: str | None = None,
-        crop: str = "center",
-        size: int | str | tuple[int, int] | None = None,
-        captioner: str | None = None,
-        batch_size: int | None = None,
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
+        given = PictureOptions(**options)
+        image = given.image
         self.image = [] if image is None else [image] if isinstance(image, str | Path) else list(image)
-        self.prompt, self.captioner = prompt, captioner
-        self.crop, self.size = crop, parse_size(size)
-        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self.prompt, self.captioner = given.prompt, given.captioner
+        self.crop, self.size = given.crop, parse_size(given.size)
+        self.batch_size, self.max_pixels = given.batch_size, given.max_pixels
         self.sources: list[Source] = []
         self.groups: list[list[Source]] = []
         self.broken: list[tuple[str, str]] = []  # which of several could not be used, and why
