@@ -37,11 +37,8 @@ class Progress(AbstractContextManager["Progress"]):
             left = ""
             if first < done < total:
                 seconds = (now - began) / (done - first) * (total - done)
-                left = (
-                    f", about {seconds / 60:.0f} min left"
-                    if seconds >= 90
-                    else f", about {seconds:.0f} s left"
-                )
+                amount, unit = (seconds / 60, "min") if seconds >= 90 else (seconds, "s")
+                left = f", about {amount:.0f} {unit} left"
             shown = f"{done} of {total} edits{left}, " if total else ""
             print(f"benchmark: {shown}{doing}", file=sys.stderr, flush=True)
             self.said = (now, done)

@@ -147,9 +147,8 @@ def written_events(folder: Path) -> set[tuple[str, int]]:
 
     found: set[tuple[str, int]] = set()
     for path in folder.glob("events.out.tfevents.*"):
-        with suppress(
-            Exception
-        ):  # a killed run's last record may be half written: the loader has many names for it
+        # a killed run's last record may be half written: the loader has many names for it
+        with suppress(Exception):
             for event in EventFileLoader(str(path)).Load():
                 found.update((value.tag, event.step) for value in event.summary.value)
     return found

@@ -95,9 +95,7 @@ class TimestepLoader:
     """
 
     steps: int  # T
-    where: Callable[
-        [], tuple[int, int]
-    ]  # the current group and the module's cursor; T and 0 mean a new group
+    where: Callable[[], tuple[int, int]]  # the group and the module's cursor; T and 0 mean a new group
     read: Callable[[int], tuple[Picture, ...]]  # the pictures of a group
     gave_up: Callable[[], bool] = lambda: False  # whether the group is left out from the step just tried on
 

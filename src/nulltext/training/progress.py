@@ -32,10 +32,6 @@ class Progress(ProgressBar):
         """Lightning switches the bar off on all ranks but the first."""
         self._wanted = False
 
-    def enable(self) -> None:
-        """And on again."""
-        self._wanted = True
-
     def on_train_start(self, trainer: Trainer, pl_module: NullTextInversion) -> None:  # type: ignore[override]
         """Opens the bar at the cursor of a resumed run; on a terminal only."""
         steps, self._budget = pl_module.method.steps, inner_budget(pl_module.method)
