@@ -95,7 +95,7 @@ def _a_picture(content: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a person would see Pillow's warnings of a damaged file
         picture = either_works_or_says_why(
-            lambda: read_picture(path, Frame("center", 32, 2), max_pixels=MAX_PIXELS, row=Row(prompt="x"))
+            lambda: read_picture(path, Frame("center", 32, 2), max_pixels=MAX_PIXELS, row=Row(path, "x"))
         )
     if picture is not None:
         assert picture.pixels.shape == (3, 32, 32) and picture.pixels.isfinite().all()

@@ -27,7 +27,7 @@ class Tables(dict[Path, dict[Path, Row]]):
     def __missing__(self, table: Path) -> dict[Path, Row]:
         rows, problems = read_metadata(table)
         self.broken += problems
-        self[table] = {row.path: row for row in rows if row.path}
+        self[table] = {row.path: row for row in rows}
         return self[table]
 
     def row_of(self, picture: Path, top: Path) -> Row:
@@ -63,7 +63,7 @@ def find_pictures(wanted: Sequence[Path | str]) -> tuple[list[Row], list[tuple[s
             found += [tables.row_of(picture, path) for picture in files] + named
         else:
             found += [tables.row_of(picture, picture.parent) for picture in _expand(path)]
-    rows: dict[Path | None, Row] = {}
+    rows: dict[Path, Row] = {}
     for row in found:
         rows.setdefault(row.path, row)
     if not rows and not tables.broken:

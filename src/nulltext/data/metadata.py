@@ -22,7 +22,7 @@ MAX_METADATA_BYTES = 256 * 1024 * 1024
 class Row:
     """What a metadata file says about one picture."""
 
-    path: Path | None = None
+    path: Path
     prompt: str | None = None
     target_prompt: str | None = None
     blend_word: str | None = None  # the word of the edit, or two: source and target

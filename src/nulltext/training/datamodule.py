@@ -61,7 +61,7 @@ class PictureData(LightningDataModule):
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         self.broken = problems[rank::ranks]
         caption = Captioner(self.captioner) if self.captioner else None
-        names = unique_names([row.path for row in rows if row.path])
+        names = unique_names([row.path for row in rows])
         self.order = list(names.values())
         for row in rows[rank::ranks]:
             try:
@@ -92,7 +92,6 @@ class PictureData(LightningDataModule):
 
     def _check(self, row: Row, names: dict[Path, str], caption: Captioner | None) -> Source:
         """Decodes the picture once to know that it can be, and forgets the pixels."""
-        assert row.path is not None
         image, sha256 = decode(row.path, self.max_pixels)
         found = find_prompt(row.path, image, self.prompt, row, caption)
         picture = upright(image)

@@ -60,7 +60,6 @@ def _benchmark(
     problems = [f"{place}: {reason}; skipped" for place, reason in broken]
     entries = []
     for row in rows:
-        assert row.path is not None
         inside = row.path.relative_to(folder) if row.path.is_relative_to(folder) else Path(row.path.name)
         entries.append((file_name(inside.with_suffix("").as_posix()), row))
     return benchmark_of(name, source, entries, lambda label, row: _picture(label, row, problems), problems)
@@ -68,7 +67,6 @@ def _benchmark(
 
 def _picture(name: str, row: Row, problems: list[str]) -> Task:
     """One picture; UserError says why it cannot be used."""
-    assert row.path is not None
     for path in (row.path, row.mask_path, row.target_path):
         if path is not None and not path.is_file():
             raise UserError(f"no picture {path}")
