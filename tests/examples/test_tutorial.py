@@ -1,5 +1,6 @@
 """The tutorial's cells run from first to last, and what the text says of them is so."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def test_every_cell_runs_and_learning_helps(monkeypatch):
     names = run(monkeypatch, steps=6, inner_steps=3)
     first, last = names["losses"][0][0], names["losses"][0][-1]
     assert last < first
-    assert len(names["nulls"]) == 6
+    nulls = [null.sequence for null in names["nulls"]]
+    assert len(nulls) == 6
+    assert all((a != b).any() for a, b in itertools.pairwise(nulls))  # each step has one of its own
 
 
 @pytest.mark.slow
