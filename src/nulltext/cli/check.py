@@ -28,23 +28,25 @@ from nulltext.pixels import save_png, to_image
 from nulltext.plots import strip
 from nulltext.runs.memory import peak_memory
 
-DESCRIPTION = "Checks, in a minute or two, that the program does with a model what it should."
+DESCRIPTION = (
+    "Checks in a minute or two whether a model works here: it inverts and edits a picture. Writes a report."
+)
 LIBRARIES = ("torch", "diffusers", "transformers", "lightning", "safetensors", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
 class CheckRun:
-    """On what a model is checked, and where the report goes.
+    """The picture that the model is tried on, and where the report goes.
 
     Args:
-        image: A picture.
-        prompt: What it shows; by default what its file says.
-        target: The prompt of an edit; by default the picture's own, in the snow.
+        image: The picture.
+        prompt: What the picture shows; by default the description inside its file.
+        target: The target prompt of the edit; by default the picture's own prompt with its place changed to the snow.
         steps: T, the steps of every inversion.
         inner_steps: N, the optimiser steps of each timestep of null-text inversion.
         precision: 32-true, bf16-mixed or 16-mixed.
         device: cpu, cuda, cuda:1, mps; auto takes the first GPU there is.
-        output: The report's folder goes in here.
+        output: The folder in which the report's folder check_N is made.
     """
 
     image: Path = Path("sheep.jpg")

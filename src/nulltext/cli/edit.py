@@ -47,21 +47,21 @@ NO_OPTIONS = ("pretrained", "gradient_checkpointing")  # --model names the model
 
 @dataclass(frozen=True)
 class EditRun:
-    """What is edited, with what, and what is written; the edit's own options are the fields of ``Edit``.
+    """Which picture is edited, by which model, and what is written; an edit's own options are the fields of ``Edit``.
 
     Args:
         inversion: A run's folder (lightning_logs/version_0), a picture's folder in it, or an inversion.safetensors.
-        prompt: What the picture is to show; may be given many times.
+        prompt: The target prompt: what the picture shows after the edit; may be given many times.
         edits: A YAML of edits: a list of {prompt, kind, ...}, or {picture, edits: [...]}, or a list of these.
-        method: How the source is reproduced: a method of fit that the file can serve, or an import path; by default the
-            one that it was inverted by.
-        photo: The photograph that was inverted: each edit is put back into it, too, at its full size.
-        variants: So many edits that differ in the noise they draw, as --seed 1,2,3 does.
-        attention: A word whose attention is drawn over the picture; may be given many times.
-        model: The model, where it is not any more where the inversion says.
+        method: The method of fit that reproduces the source while it is edited, or its import path; by default the one
+            that inverted it. Not every inversion file can serve every method.
+        photo: The photograph that was inverted: each edit is also put back into it, at its full size.
+        variants: Number of variants of each edit, each from other noise; 3 means --seed 1,2,3.
+        attention: A word of the prompt; a picture shows where the model attends to it. May be given many times.
+        model: The model's folder or hub id, if it is elsewhere now than the inversion file says.
         precision: 32-true, bf16-mixed or 16-mixed.
         device: cpu, cuda, cuda:1, mps; auto takes the first GPU there is.
-        batch_size: Edits computed at a time.
+        batch_size: How many edits are computed at once.
         tensorboard: Also shows the edits in TensorBoard.
     """
 

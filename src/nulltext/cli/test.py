@@ -31,7 +31,9 @@ from nulltext.evaluation import (
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models.loading import LoadingOptions
 
-DESCRIPTION = "Compares methods on a benchmark; stopped, it continues where it was when started again."
+DESCRIPTION = (
+    "Compares methods on a benchmark. If stopped, it goes on when the same command is started again."
+)
 LISTS = (
     Listed("--methods", "ddim,null_text", commas=True),
     Listed("--editing", "plain,default", commas=True),
@@ -57,7 +59,7 @@ class Shared:
         size: The same as --data.size.
         optimizer: The inner optimiser: adam as in the paper, normalised_gradient, or a class of torch.optim; by default
             as in fit.
-        learning_rate: Of adam, by default 0.01 as in the paper, or of normalised_gradient, 0.002.
+        learning_rate: Of --model.optimizer; by default 0.01 for adam, as in the paper, 0.002 for normalised_gradient.
     """
 
     precision: str | int | None = None
@@ -127,7 +129,7 @@ def _options(methods: Sequence[str]) -> type:
     run = make_dataclass("Run", [chosen, ("model", model, field(default_factory=model))])
     run.__doc__ = (
         f"Run.\n\nArgs:\n    methods: {', '.join(COMPARED)}, or import paths, with commas between; none to score "
-        "--finished pictures alone."
+        "only the pictures of --finished."
     )
     return combine("The comparison", run, Settings, leave_out=("loading",))
 
