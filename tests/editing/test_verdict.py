@@ -84,7 +84,7 @@ def test_of_the_guidance_scales_the_least_that_shows_most_is_taken(monkeypatch):
     monkeypatch.setattr(
         sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: next(verdicts)
     )
-    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 2: taken at 3"):
+    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 1.5: taken at 3"):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
     assert result.edit.guidance_scale == 3
     assert list(verdicts) == []
@@ -98,10 +98,10 @@ def test_what_no_guidance_shows_is_said_with_what_to_try(monkeypatch):
     )
     with pytest.warns(
         UserWarning,
-        match=r"does not show 'a': try .* \(guidance_scale was 2, 3 and 5, anywhere in the picture, seed 1\)",
+        match=r"does not show 'a': try .* \(guidance_scale was 1.5, 3 and 5, anywhere in the picture, seed 1\)",
     ):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
-    assert result.edit.guidance_scale == 2.0
+    assert result.edit.guidance_scale == 1.5
 
 
 def test_a_barn_can_be_removed():
@@ -119,7 +119,7 @@ def test_what_no_guidance_shows_other_noise_may(monkeypatch):
     monkeypatch.setattr(
         sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: next(verdicts)
     )
-    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 2: taken at 3 with seed 1"):
+    with pytest.warns(UserWarning, match="does not show 'a' at guidance_scale 1.5: taken at 3 with seed 1"):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
     assert (result.edit.seed, list(verdicts)) == (1, [])
 
@@ -131,7 +131,7 @@ def test_what_a_mask_hides_may_show_without_it(monkeypatch):
     monkeypatch.setattr(
         sys.modules["nulltext.editing.edit"], "find_judge", lambda *_: lambda *_: next(verdicts)
     )
-    with pytest.warns(UserWarning, match="guidance_scale 2: taken at 5, anywhere in the picture"):
+    with pytest.warns(UserWarning, match="guidance_scale 1.5: taken at 5, anywhere in the picture"):
         (result,) = edit(model, inversion, inversion.prompt.replace("sheep", "horse")).results
     assert bool((result.mask == 1).all()) and list(verdicts) == []
 

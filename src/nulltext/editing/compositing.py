@@ -4,36 +4,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-VISIBLE = ((2.0, 0.28), (1.0, 0.55))
-"""Patches, as (their side in latents, how far they must move in the mean, in [-1, 1], to be the edit's).
+VISIBLE = (2.0, 0.28)
+"""A patch, as (its side in latents, how far it must move in the mean, in [-1, 1]), that makes an edit worth looking at.
 
-Up to half of it the picture's pixels stay, between them is mixed. Signed differences are averaged, so that errors of
-the VAE in both directions cancel out. Higher, and more of the picture stays, but outlines of what was there shine
-through what took its place.
+Signed differences are averaged, so that errors of the VAE in both directions cancel out.
 """
 WIDE = (2.0, 0.1)
 """The same for a patch that moves as one, each part so far and the same way: a paler sky is visible, blur is not."""
-GAP = 1.5
+CLEAR = 0.32
+"""A pixel that moves so far, in [-1, 1], with its neighbours, is the edit's, and so is all around it that ..."""
+CHANGED = 0.13
+"""... moves so far, up to where it does not: half of an old outline would shine through."""
+FINE = 0.375
+"""Side, in latents, of the neighbourhood that pixels are averaged over; thinner lines alone are the VAE's."""
+GAP = 1.125
 """Side, in latents, up to which pixels between what the edit changed are the edit's as well: an outline left over."""
 
 
 def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor) -> Tensor:
     """The edit where it changes something visible, the picture's own pixels everywhere else.
 
-    What the VAE loses is so lost only where the edit acts, and a mask that is larger than the change does no harm.
+    What the VAE loses is so lost only where the edit acts, and a mask that is larger than the change does no harm. What
+    changed is found by two thresholds, as Canny's edges are: whole shapes, from a place that is clear to where they end.
     The picture, the decoded edit and the decoded reconstruction are (3, H, W) in [-1, 1], the mask (h, w).
     """
     scale, change = picture.shape[-2] // mask.shape[0], edited - unedited
-    moved = [(smooth(change, _side(patch, scale)).abs(), visible) for patch, visible in VISIBLE]
-    smoothed, (patch, visible) = smooth(change, _side(1, scale)), WIDE
-    moved += [(opened(way.clamp(min=0), _side(patch, scale)), visible) for way in (smoothed, -smoothed)]
-    seen = torch.stack([(2 * far.amax(0) / visible - 1).clamp(0, 1) for far, visible in moved]).amax(0)
-    seen = -opened(-seen, _side(GAP, scale))
+    fine, (patch, visible) = _side(FINE, scale), WIDE
+    far = smooth(change, fine).abs().amax(0)
+    seen = _reached(opened((far > CLEAR).float(), fine), opened((far > CHANGED).float(), fine))
+    smoothed = smooth(change, _side(1, scale))
+    wide = torch.stack([opened(way.clamp(min=0), _side(patch, scale)) for way in (smoothed, -smoothed)])
+    seen = torch.maximum(seen, (2 * wide.amax(dim=(0, 1)) / visible - 1).clamp(0, 1))
+    seen = smooth(pool(-opened(-seen, _side(GAP, scale)), fine), fine)
     return torch.lerp(picture, edited, _over_pixels(mask, picture) * seen)
 
 
+def _reached(seeds: Tensor, within: Tensor) -> Tensor:
+    """The parts of ``within`` (H, W), 0 or 1, that hold a seed."""
+    seeds, before = seeds * within, torch.zeros_like(seeds)
+    while not torch.equal(seeds, before):
+        seeds, before = torch.minimum(pool(seeds, 3), within), seeds
+    return seeds
+
+
 def changed_share(
-    edited: Tensor, unedited: Tensor, mask: Tensor, visible: tuple[float, float] = VISIBLE[0]
+    edited: Tensor, unedited: Tensor, mask: Tensor, visible: tuple[float, float] = VISIBLE
 ) -> float:
     """The share of a mask (h, w) over which an edit (3, H, W) differs visibly, see ``VISIBLE``."""
     patch, far = visible
@@ -49,7 +64,7 @@ def _over_pixels(mask: Tensor, picture: Tensor) -> Tensor:
 
 def _side(latents: float, scale: int) -> int:
     """The side of a patch in pixels, odd, from its side in latents of so many pixels."""
-    return (int(latents * scale) - 1) | 1
+    return max(int(latents * scale) - 1, 0) | 1
 
 
 def smooth(values: Tensor, side: int = 3) -> Tensor:

@@ -71,8 +71,8 @@ def edit(
     wanted = [e if isinstance(e, Edit) else Edit(e) for e in several]
     if not wanted:
         raise UserError("there is no edit to make; give --prompt 'a photo of ...'")
-    judges = {name: find_judge(model, name) for name in {e.judge for e in wanted}}
-    judged = [judges[e.judge] is not None and not e.compat for e in wanted]
+    judges = {name: find_judge(model, name) for name in {e.judge for e in wanted if not e.compat}}
+    judged = [not e.compat and judges[e.judge] is not None for e in wanted]
     by = method if isinstance(method, Replay | InversionMethod) else method_for(inversion, method)
     choices = choose(model, inversion, wanted, judged, attention, by.held)
     replay = by if isinstance(by, Replay) else _replay(model, inversion, by, original)
@@ -93,10 +93,8 @@ def edit(
         return keep_pixels(picture, result.picture, unedited, result.mask)
 
     def verdict(plan: Plan, result: EditResult) -> Mapping[str, float]:
-        judge = judges[plan.edit.judge]
-        if judge is None or plan.edit.compat:
-            return {}
-        return judge(composed(plan, result), inversion.prompt, plan.edit.prompt)
+        judge = None if plan.edit.compat else judges[plan.edit.judge]
+        return judge(composed(plan, result), inversion.prompt, plan.edit.prompt) if judge else {}
 
     results = until_visible(make, plans, unedited, verdict)
     pairs = zip(plans, results, strict=True)

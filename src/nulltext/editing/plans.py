@@ -26,7 +26,7 @@ from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.conditioning import Conditioning
 
-GENTLE = 2.0
+GENTLE = 1.5
 """The guidance scale that a judged edit under a mask is tried with first."""
 
 

@@ -40,7 +40,8 @@ def until_visible(
 ) -> list[EditResult]:
     """Makes edits; what changes nothing visible, or lacks a change, is made again where it leaves open how.
 
-    Of what is tried, the first that shows everything is taken, or that which shows most. Warns where another than the first was taken, and of what is still missing.
+    Of what is tried, the first that shows everything is taken, or that which shows most. Warns where another than the
+    first was taken, and of what is still missing.
 
     Args:
         make: Makes edits of plans.
