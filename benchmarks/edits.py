@@ -1,17 +1,17 @@
 """Edits whose true answer is known: changes of drawn scenes, by several ways of editing.
 
-    python benchmarks/edits.py --scenes 32 --out docs/edits --figure docs/figures/edits.png
-    python benchmarks/edits.py --changes random --scenes 40 --ways nulls   # what the null text does for edits
+    python benchmarks/edits.py --changes single --scenes 60                    # a random change of each scene
+    python benchmarks/edits.py --changes double --scenes 40 --model farmyard-flow
+    python benchmarks/edits.py --changes single --scenes 40 --ways nulls       # what the null text does for edits
 
-A scene of the farmyard is drawn, inverted and edited; its true picture is the same scene drawn with the change. Each
-scene has six changes, or is a random one of its own. Of each way and change, means over the scenes:
+A scene of the farmyard is drawn, inverted and edited; its true picture is the same scene drawn with the change. Of each
+way and change, means over the scenes:
 
     accuracy    CLIP accuracy: the shipped CLIP reads the changed attribute as the target has it; higher is better
     background  PSNR in dB to the source picture, outside the change
     truth       PSNR in dB to the true picture
     inside      PSNR in dB to the true picture, inside the change
-
-Writes OUT.md and OUT.json, and prints the table.
+    cost        evaluations of the network for an edit, without the inversion
 """
 
 from __future__ import annotations
@@ -66,37 +66,32 @@ class Way:
     replay: str | None = None  # the method that reproduces the source; None: that of the inversion
 
 
-CONTROLLED = {"cross_replace": 0.4, "self_replace": 0.4}
-PLAIN = {"kind": "plain", "local_blend": None, "detail_steps": 0, "guidance_scale": 7.5}
-PROMPT_TO_PROMPT = {**CONTROLLED, "local_blend": None, "detail_steps": 0, "guidance_scale": 7.5}
+PLAIN = {"kind": "plain", "local_blend": None}
+PROMPT_TO_PROMPT = {"cross_replace": 0.4, "self_replace": 0.4, "local_blend": None}
 NULLS = {
     "learned": Way({"null": "learned"}),
     "learned by `paper`": Way({"null": "learned"}, "paper"),
     "source prompt": Way({"null": "learned"}, replay="negative_prompt"),
     "empty": Way({"null": "empty"}),
 }
+TRUTH = "the true picture, through the VAE"
 EDITS: dict[str, Way] = {
-    "plain (the slides)": Way({"kind": "plain", "local_blend": None, "detail_steps": 0}),
-    "replace or refine": Way({"local_blend": None, "detail_steps": 0}),
-    "plain, mask found, learned null": Way({"kind": "plain", "null": "learned", "keep_pixels": False}),
-    "plain, mask found": Way({"kind": "plain", "keep_pixels": False}),
-    "replace or refine, mask found": Way({**CONTROLLED, "keep_pixels": False}),
-    "replace or refine, mask found, pixels kept": Way(CONTROLLED),
-    "plain, mask found, pixels kept, judged (default)": Way(),
-    "the same, not judged": Way({"judge": "none"}),
-    "plain from calmer detail": Way({"kind": "plain", "local_blend": None}),
-    "replace or refine from calmer detail (default without a mask)": Way({"local_blend": None}),
+    TRUTH: Way(),
+    "plain": Way(PLAIN),
+    "Prompt-to-Prompt": Way(PROMPT_TO_PROMPT),
+    "Prompt-to-Prompt, mask found, pixels kept (without a judge)": Way({"judge": "none"}),
+    "the default, judged": Way(),
 }
 WAYS: dict[str, Way] = {
     **EDITS,
     **{
-        f"{kind}, w = 7.5, null text {name}": Way({**options, **null.options}, null.inversion, null.replay)
+        f"{kind}, null text {name}": Way({**options, **null.options}, null.inversion, null.replay)
         for kind, options in (("plain", PLAIN), ("Prompt-to-Prompt", PROMPT_TO_PROMPT))
         for name, null in NULLS.items()
     },
 }
 GROUPS = {"all": list(WAYS), "edits": list(EDITS), "nulls": [name for name in WAYS if name not in EDITS]}
-COLUMNS = ("accuracy", "background", "truth", "inside")
+COLUMNS = ("accuracy", "background", "truth", "inside", "cost")
 
 
 class Change(NamedTuple):
@@ -113,8 +108,8 @@ Ways: TypeAlias = Mapping[str, Way]
 def scenes(changes: str, number: int, seed: int = 0) -> Iterator[tuple[Scene, Changes]]:
     """Scenes and their changes.
 
-    Six: white sheep without a hat on a meadow; what is behind them, style, light and place vary. Random: scenes and
-    changes of the farmyard benchmark, drawn at random.
+    Six: white sheep without a hat on a meadow; what is behind them, style, light and place vary. Single, double: random
+    scenes, each with one or two random changes, of the farmyard benchmark's kinds but the style, in turn.
     """
     if changes == "six":
         for k in range(number):
@@ -122,11 +117,14 @@ def scenes(changes: str, number: int, seed: int = 0) -> Iterator[tuple[Scene, Ch
             before = farm.replace(farm.random_scene(FIRST_SEED + k), **fixed)
             yield before, [Change(name, farm.replace(before, **fields)) for name, fields in SIX.items()]
         return
-    from nulltext.farmyard.recipe.benchmark import scene_edits
+    from nulltext.farmyard.recipe.benchmark import EDIT_TYPES
 
-    everything = scene_edits()
-    for kind, one in random.Random(seed).sample(everything, min(number, len(everything))):
-        yield one.before, [Change(kind, one.after)]
+    double, *singles, _ = EDIT_TYPES
+    for k in range(number):
+        name, _, make = double if changes == "double" else singles[k % len(singles)]
+        scene_seed = FIRST_SEED + 10_000 + 1_000 * seed + k
+        one = make(farm.SHIPPED, farm.random_scene(scene_seed), random.Random(scene_seed))
+        yield one.before, [Change("two changes" if changes == "double" else name[2:], one.after)]
 
 
 def accuracy(read: Mapping[str, Sequence[Any]], k: int, before: Scene, after: Scene) -> float:
@@ -153,14 +151,22 @@ class Bench:
         picture = Picture(pixels, caption(before), str(before.seed), crop="none")
         for name, way in ways.items():
             if way.inversion not in inversions:
-                inversions[way.inversion] = invert(self.model, picture, None, METHODS[way.inversion].method)
-            source = inversions[way.inversion]
+                flow = way.inversion == "default" and self.model.kind == "flow"
+                method = METHODS["flow" if flow else way.inversion].method
+                inversions[way.inversion] = invert(self.model, picture, None, method)
+            source, self.model.forwards = inversions[way.inversion], 0
             wanted = [Edit(caption(change.after), **way.options) for change in changes]
-            edited = edit(self.model, source, wanted, method=way.replay, original=pixels, batch_size=16)
-            made = torch.stack([as_saved(result.picture) for result in edited.results])
-            pictures[name] = [as_saved(edited.reconstruction), *made]
+            if name == TRUTH:
+                true = torch.stack([self.drawn(scene) for scene in (before, *(c.after for c in changes))])
+                made = as_saved(self.model.decode(self.model.encode(true)))
+            else:
+                edited = edit(self.model, source, wanted, method=way.replay, original=pixels, batch_size=16)
+                made = as_saved(
+                    torch.stack([edited.reconstruction.cpu(), *(r.picture for r in edited.results)])
+                )
+            pictures[name], cost = list(made), self.model.forwards / len(changes)
             for k, change in enumerate(changes):
-                found = self.scored(before, change, made, k)
+                found = {**self.scored(before, change, made[1:], k), "cost": cost}
                 rows.append({"way": name, "change": change.name, "scene": before.seed, **found})
         return rows, pictures
 
@@ -171,7 +177,9 @@ class Bench:
         where = torch.from_numpy(changed_pixels(before, change.after, made.shape[-1])).float()[None, None]
         one = made[k : k + 1]
         values = (psnr(one, source, 1 - where), psnr(one, truth), psnr(one, truth, where))
-        return dict(zip(COLUMNS, (accuracy(read, k, before, change.after), *map(float, values)), strict=True))
+        return dict(
+            zip(COLUMNS[:-1], (accuracy(read, k, before, change.after), *map(float, values)), strict=True)
+        )
 
     def figure(self, before: Scene, changes: Changes, pictures: Mapping[str, Any], path: Path) -> None:
         """Rows of ways, columns of changes, and above them the truth."""
@@ -184,8 +192,7 @@ class Bench:
 def table(rows: Sequence[Mapping[str, Any]], command: str) -> str:
     """Means as Markdown: for each way a cell for each change and one for all."""
     ways, changes = dict.fromkeys(r["way"] for r in rows), dict.fromkeys(r["change"] for r in rows)
-    number = len({r["scene"] for r in rows})
-    lines = [f"`{command}`, {number} scenes; CLIP accuracy / PSNR in dB: background / truth / inside", ""]
+    lines = [f"`{command}`; CLIP accuracy / PSNR in dB: background / truth / inside / cost", ""]
     lines += ["| | " + " | ".join([*changes, "all"]) + " |", "|---" * (len(changes) + 2) + "|"]
     for way in ways:
         cells = []
@@ -207,7 +214,7 @@ def work(options: argparse.Namespace, command: str) -> None:
     for k, (before, changes) in enumerate(scenes(options.changes, options.scenes, options.seed)):
         made, pictures = bench.measure(before, changes, ways)
         rows += made
-        if options.figure and k == options.figure_scene:
+        if options.figure and k == 0:
             bench.figure(before, changes, pictures, options.figure)
     facts = {"command": command, "ways": {name: asdict(way) for name, way in ways.items()}, "rows": rows}
     publish(table(rows, command), facts, options.out)
@@ -219,12 +226,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = options_of(__doc__)
     parser.add_argument("--clip", default=str(PRETRAINED / "clip"), help="the CLIP that reads")
-    parser.add_argument("--changes", choices=("six", "random"), default="six")
+    parser.add_argument("--changes", choices=("six", "single", "double"), default="six")
     parser.add_argument("--scenes", type=int, default=32)
     parser.add_argument("--ways", default="edits", help=f"{', '.join(GROUPS)}, or numbers with commas")
     parser.add_argument("--seed", type=int, default=0, help="of the random changes")
-    parser.add_argument("--figure", type=Path, help="a PNG of the scene numbered --figure_scene")
-    parser.add_argument("--figure_scene", type=int, default=0)
+    parser.add_argument("--figure", type=Path, help="a PNG of the first scene")
     warnings.simplefilter("ignore")
     command = " ".join(["python benchmarks/edits.py", *arguments])
     return in_one_line(partial(work, parser.parse_args(arguments), command))

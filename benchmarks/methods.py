@@ -47,17 +47,20 @@ class Entry(NamedTuple):
 PAPER = method_of(CONFIGS / "paper.yaml")
 DEFAULT = method_of(CONFIGS / "nulltext.yaml")
 FAST = method_of(CONFIGS / "fast.yaml")
+FLOW = method_of(CONFIGS / "flow.yaml")
 PLAIN = {"steps": 50, "fixed_point_iterations": 0, "pivot_tolerance": 0.0, "detail_steps": 0}
 REFERENCE = "reference"
 METHODS: dict[str, Entry] = {
     REFERENCE: Entry("reference, unfrozen, fp32", PAPER),
     "paper": Entry("ours, `paper`", PAPER),
     "default": Entry("ours, the default", DEFAULT),
+    "flow": Entry("ours, `flow.yaml`", FLOW),
     "fast": Entry("negative prompt, refined pivot (`fast`)", FAST),
     "ddim": Entry("DDIM", DDIM(**PLAIN)),
     "negative_prompt": Entry("negative prompt", NegativePrompt(**PLAIN)),
 }
 SLOW = (REFERENCE, "paper")
+USUAL_METHODS = [name for name in METHODS if name != "flow"]
 
 
 @dataclass
@@ -68,10 +71,9 @@ class Outcome:
     null: Tensor  # (T, B, L, d)
 
 
-def run_named(model: DiffusionModel, subject: Subject, name: str, steps: int | None = None) -> Outcome:
-    """Inverts a subject with one of ``METHODS``; with another T where ``steps`` says so."""
-    method = METHODS[name].method
-    method = dataclasses.replace(method, steps=steps or method.steps)
+def run_named(model: DiffusionModel, subject: Subject, name: str, **changed: float) -> Outcome:
+    """Inverts a subject with one of ``METHODS``, some of its settings changed."""
+    method = dataclasses.replace(METHODS[name].method, **changed)
     return (run_reference if name == REFERENCE else run_method)(model, subject, method)
 
 

@@ -41,16 +41,9 @@ def fit(room: Path, pretrained: str, devices: int) -> tuple[float, int, Path]:
     """Seconds, exit code and run folder of a run on so many devices, one thread each."""
     folder = room / f"devices{devices}"
     folder.mkdir()
-    words = [
-        "fit",
-        "--config",
-        "nulltext.yaml",
-        "--model.pretrained",
-        pretrained,
-        "--data.image",
-        str(room / "farm"),
-    ]
-    words += ["--trainer.devices", str(devices), "--trainer.accelerator", "cpu", "--data.batch_size", "1"]
+    words = ["fit", "--config", "nulltext.yaml", "--model.pretrained", pretrained]
+    words += ["--data.image", str(room / "farm"), "--data.batch_size", "1"]
+    words += ["--trainer.devices", str(devices), "--trainer.accelerator", "cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
     command = [sys.executable, str(MAIN), *words]

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from large_models import UNETS
 from measuring import device_words, in_one_line, measure_apart, options_of, publish, stopwatch
-from methods import METHODS, REFERENCE, SLOW, run_named
+from methods import METHODS, REFERENCE, SLOW, USUAL_METHODS, run_named
 from safetensors.torch import load_file, save_file
 from shapes import ROWS, USUAL, compare_shapes, measure_shape
 from subjects import KINDS, check_installed, decibels, subjects_of
@@ -77,12 +77,13 @@ def measure(options: argparse.Namespace, name: str) -> tuple[Report, dict[str, T
     if name in SLOW and options.slow is not None:
         numbers = [min(number, options.slow) for number in numbers]
     subjects = subjects_of(model, *numbers, 1 if name == REFERENCE else options.batch)
+    changed = {"guidance_scale": options.guidance_scale} if options.guidance_scale else {}
     run_named(model, subjects[0], name, steps=2)
     report, learned = Report(name, device=device_words(model.device)), []
     for subject in subjects:
         model.forwards = model.backwards = 0
         elapsed = stopwatch(model.device)
-        outcome = run_named(model, subject, name)
+        outcome = run_named(model, subject, name, **changed)
         n = len(subject.z_0)
         report.seconds += [elapsed() / n] * n
         report.kinds += [subject.kind] * n
@@ -164,7 +165,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--drawings", type=int, default=12, help="how many drawn scenes")
     parser.add_argument("--photographs", type=int, default=4, help="how many of scikit-image, up to 4")
     parser.add_argument("--slow", type=int, help="how many of each for the reference and `paper`, at most")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=USUAL_METHODS)
+    parser.add_argument("--guidance_scale", type=float, help="of all methods, in the place of their own")
     parser.add_argument("--batch", type=int, default=1, help="pictures that go through together")
     parser.add_argument("--shape", help=f"cost with random weights: {', '.join(UNETS)}, or a UNet's config")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=USUAL, help="of --shape")

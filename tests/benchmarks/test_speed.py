@@ -71,7 +71,7 @@ def test_the_references_weights_pile_up_gradients_and_ours_do_not(tiny_sd: Path)
     for name, piles_up in (("reference", True), ("paper", False)):
         model = DiffusionModel.from_pretrained(str(tiny_sd))
         model.denoiser.requires_grad_(piles_up)
-        methods.run_named(model, _subject(model), name, 1)
+        methods.run_named(model, _subject(model), name, steps=1)
         assert (model.denoiser.conv_in.weight.grad is not None) == piles_up
 
 
@@ -89,7 +89,7 @@ def test_every_method_is_settings_of_one_of_the_packages(tiny_sd: Path) -> None:
     subject = _subject(model)
     for name, entry in methods.METHODS.items():
         assert type(entry.method) in KNOWN.values()
-        outcome = methods.run_named(model, subject, name, 2)
+        outcome = methods.run_named(model, subject, name, steps=2)
         assert outcome.z_0.shape == subject.z_0.shape and outcome.null.shape[:2] == (2, 1)
 
 
