@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -210,7 +209,7 @@ def work(options: argparse.Namespace, command: str) -> None:
     """Measures, prints, writes."""
     names = GROUPS.get(options.ways) or [list(WAYS)[int(k)] for k in options.ways.split(",")]
     ways, bench = {name: WAYS[name] for name in names}, Bench(options.model, options.clip)
-    rows, begun = list[dict[str, Any]](), time.perf_counter()
+    rows = list[dict[str, Any]]()
     for k, (before, changes) in enumerate(scenes(options.changes, options.scenes, options.seed)):
         made, pictures = bench.measure(before, changes, ways)
         rows += made
@@ -218,7 +217,6 @@ def work(options: argparse.Namespace, command: str) -> None:
             bench.figure(before, changes, pictures, options.figure)
     facts = {"command": command, "ways": {name: asdict(way) for name, way in ways.items()}, "rows": rows}
     publish(table(rows, command), facts, options.out)
-    print(f"{time.perf_counter() - begun:.0f} s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

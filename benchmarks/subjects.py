@@ -54,13 +54,11 @@ def subjects_of(model: DiffusionModel, drawings: int, photographs: int, batch: i
 
 
 def drawn_pictures(number: int, size: int) -> Drawn:
-    """Held-out scenes of the farmyard of that size: pixels (3, S, S) in [-1, 1] and captions."""
-    from nulltext.farmyard.world import HELD_OUT_SEEDS, SHIPPED, draw
-    from nulltext.farmyard.world.worlds import WORLDS
+    """Held-out scenes of the farmyard, drawn at that size: pixels (3, S, S) in [-1, 1] and captions."""
+    from nulltext.farmyard.world import HELD_OUT_SEEDS, caption, draw, random_scene
 
-    world = WORLDS.get(size, SHIPPED)
-    scenes = [world.random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]
-    return [(from_image(draw(scene, size)), world.caption(scene)) for scene in scenes]
+    scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:number]]
+    return [(from_image(draw(scene, size)), caption(scene)) for scene in scenes]
 
 
 def photographs_of_scikit(size: int) -> Drawn:
