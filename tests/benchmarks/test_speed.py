@@ -33,10 +33,10 @@ def test_paper_is_the_reference(tiny_sd: Path) -> None:
     """The same embeddings and latents to the bit, for the same evaluations."""
     model = DiffusionModel.from_pretrained(str(tiny_sd))
     subject, steps = _subject(model), 5
-    theirs = methods.run_named(model, subject, "reference", steps)
+    theirs = methods.run_named(model, subject, "reference", steps=steps)
     spent = model.forwards, model.backwards
     model.forwards = model.backwards = 0
-    ours = methods.run_named(model, subject, "paper", steps)
+    ours = methods.run_named(model, subject, "paper", steps=steps)
     assert (model.forwards, model.backwards) == spent
     assert torch.equal(ours.null, theirs.null) and torch.equal(ours.z_0, theirs.z_0)
     assert not torch.equal(ours.null[-1], ours.null[0])
