@@ -42,7 +42,7 @@ MAY_IMPORT = {
     },  # the page drives the verbs; its own verb opens it
 }
 """The rooms that the imports of each room may name, its own aside; every room of the package is a key."""
-LIGHTNING = ("training/", "runs/folder.py", "cli/fit.py", "app/fitting.py", "farmyard/")
+LIGHTNING = ("training/", "runs/folder.py", "cli/fit.py", "app/desk.py", "farmyard/")
 """What may know Lightning; the page runs fit, the farmyard's recipe trains with it."""
 LAZILY = ("nulltext.farmyard", "nulltext.app")
 """What cli imports in functions only."""

@@ -10,13 +10,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from nulltext.farmyard.world import SHIPPED
+from nulltext.inversion import METHODS
+from nulltext.runs.finished import ARTIFACT
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install -e '.[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[apptest]' drives the page")
@@ -27,7 +31,7 @@ if BROWSER is None:
 
 MAIN = Path(__file__).parents[2] / "main.py"
 SHORT = ("--device", "cpu", "--model.steps", "4", "--model.inner_steps", "1")
-PROMPT = "a photo of a white sheep on a green meadow next to a barn"
+SEED = 1_000_003  # of the scene that is inverted
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 RULES = {"runOnly": ["wcag2a", "wcag2aa"]}
 
@@ -35,12 +39,12 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa"]}
 class Server:
     """``python main.py app`` in a folder of its own."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, short: Sequence[str] = SHORT) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-u", str(MAIN), "app", "--server_port", str(self.port), *SHORT, *words]
+        command = [sys.executable, "-u", str(MAIN), "app", "--server_port", str(self.port), *short, *words]
         environment = {**os.environ, "no_proxy": "127.0.0.1"}
         with (folder / "log").open("a") as log:
             self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
@@ -63,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nulltext.farmyard.world.imagefolder import write_jpeg
 
     place = tmp_path_factory.mktemp("page")
-    write_jpeg(place / "sheep.jpg", 1_000_003)
+    write_jpeg(place / "sheep.jpg", SEED)
     return place
 
 
@@ -172,7 +176,7 @@ def test_upload_invert_edit_and_the_command_gives_the_same_picture(page: Any, fo
     assert "bound" in page.locator("#fidelity").inner_text()
     page.get_by_role("tab", name="Edit").click()
     prompt = page.get_by_label("What it is to show").input_value()
-    assert prompt.startswith("a photo of")
+    assert prompt == SHIPPED.caption(SHIPPED.random_scene(SEED))
     edit(page, "a photo of a gray horse in the forest")
     made = max(folder.glob("lightning_logs/*/sheep/edits/*.json"), key=lambda path: path.stat().st_mtime_ns)
     words = shlex.split(command(page))
@@ -229,6 +233,25 @@ def test_stop_keeps_what_is_done_and_goes_on(page: Any, folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_page_that_is_closed_in_the_middle_loses_nothing(
+    browser: Any, server: Server, folder: Path
+) -> None:
+    def runs() -> set[Path]:
+        return set(folder.glob("lightning_logs/*"))
+
+    before = runs()
+    for page in visit(browser, server.url):
+        page.locator("input[type=file]").first.set_input_files(folder / "sheep.jpg")
+        said(page, "then invert it")
+        page.get_by_role("button", name="Invert", exact=True).click()
+        said(page, "Inverting")
+    deadline = time.monotonic() + 60
+    while not any((run / "sheep" / ARTIFACT).is_file() for run in runs() - before):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
 def test_compare_shows_the_costs_of_each_method(page: Any, folder: Path) -> None:
     if not list(folder.glob("lightning_logs/*/sheep")):
         invert(page, folder / "sheep.jpg")
@@ -236,8 +259,8 @@ def test_compare_shows_the_costs_of_each_method(page: Any, folder: Path) -> None
         said(page, "is ready")
     opened(page)
     page.get_by_role("tab", name="Compare").click()
-    for name in ("null_text", "negative_prompt"):
-        page.get_by_label(name).uncheck()
+    for name in METHODS:
+        page.get_by_label(name, exact=True).set_checked(name in ("ddim", "direct"))
     page.get_by_label("An edit to compare as well").fill("a photo of a horse in the forest")
     page.get_by_role("button", name="Compare", exact=True).click()
     said(page, "Compared.", 300)
@@ -319,6 +342,31 @@ def test_two_people_do_not_mix_and_a_restart_forgets_nothing(browser: Any, folde
         said(page, "Taken up again")
         assert page.get_by_label("What it is to show").input_value() == "a photo of a cow in the forest"
     running.stop()
+
+
+@pytest.mark.slow
+def test_the_first_picture_within_20_seconds_and_an_edit_within_5(
+    browser: Any, folder: Path, tmp_path: Path
+) -> None:
+    """With the settings that a person has by default; the seconds are printed by ``-rP``."""
+    shutil.copy(folder / "sheep.jpg", tmp_path)
+    started, seconds = time.monotonic(), dict[str, float]()
+    running = Server(tmp_path, short=())
+    page = browser.new_page()
+    page.goto(running.url)
+    page.wait_for_function("document.querySelector('#examples img')?.naturalWidth > 0")
+    seconds["first picture"] = time.monotonic() - started
+    said(page, "is ready")
+    seconds["model loaded"] = time.monotonic() - started
+    begun = time.monotonic()
+    invert(page, tmp_path / "sheep.jpg")
+    seconds["inversion"] = time.monotonic() - begun
+    page.get_by_role("tab", name="Edit").click()
+    seconds["first edit"] = edit(page, "a photo of a yellow cat in the snow next to a barn in the morning")
+    seconds["second edit"] = edit(page, "a photo of a yellow cat on a meadow next to a barn in the morning")
+    running.stop()
+    print(", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
+    assert seconds["first picture"] < 20 and seconds["second edit"] < 5
 
 
 @pytest.mark.slow

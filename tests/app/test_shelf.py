@@ -7,14 +7,17 @@ import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nulltext.app.guard import guard, line
-from nulltext.app.shelf import data_url, framed, gallery, history, painting, read_json, runs, write_painting
+from nulltext.app.actions import Actions
+from nulltext.app.dials import BOX
+from nulltext.app.guard import Sheet, guard, line
+from nulltext.app.shelf import data_url, framed, history, painting, read_json, runs, write_painting
 from nulltext.data.frame import Frame
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
@@ -80,25 +83,50 @@ def test_runs_and_their_edits_are_found_whoever_made_them(tmp_path: Path) -> Non
     assert read_json(folder / "edits" / "torn.json") == {}
 
 
-def test_equal_pictures_of_a_gallery_stay_apart() -> None:
-    rows = gallery([(Image.new("RGB", (4, 4)), "one"), (Image.new("RGB", (4, 4)), "two")])
-    assert rows[0][0].info != rows[1][0].info and rows[0][0].size == (512, 512)
+def dropped(path: Path, **dials: Any) -> SimpleNamespace:
+    chosen = {"crop": "Middle square", "left": 50, "top": 50, "side": 50, **dials}
+    return SimpleNamespace(file=str(path), sheet=Sheet(), **chosen)
+
+
+def actions() -> Actions:
+    """Those of a page that needs of its model no more than how it cuts pictures."""
+    desk = SimpleNamespace(size=None, model=SimpleNamespace(default_size=64, size_multiple=8))
+    return Actions(desk, [])  # type: ignore[arg-type]
 
 
 def test_the_prompt_of_a_picture_is_found_as_fit_finds_it(tmp_path: Path) -> None:
     Image.new("RGB", (96, 64), "green").save(tmp_path / "sheep.png")
-    assert framed(tmp_path / "sheep.png", "center", 64, 8)[1:] == ("", (96, 64))
+    assert actions().look(dropped(tmp_path / "sheep.png"))["prompt"] == ""
     (tmp_path / "sheep.txt").write_text("a photo of a sheep", encoding="utf-8")
-    small, prompt, _ = framed(tmp_path / "sheep.png", "center", 64, 8)
-    assert prompt == "a photo of a sheep"
-    inside, outside = np.asarray(small)[170, 256], np.asarray(small)[170, 20]
-    assert inside[1] > 2 * outside[1]  # what is cut off is dark
+    assert actions().look(dropped(tmp_path / "sheep.png"))["prompt"] == "a photo of a sheep"
+
+
+@pytest.mark.parametrize(
+    ("dials", "inside", "outside"),
+    [
+        ({}, (256, 170), (20, 170)),
+        ({"crop": BOX, "left": 0}, (20, 170), (300, 170)),
+        ({"crop": BOX, "left": 100, "top": 0}, (500, 20), (500, 300)),
+    ],
+)
+def test_what_is_cut_off_is_dark(
+    tmp_path: Path, dials: dict[str, Any], inside: tuple[int, int], outside: tuple[int, int]
+) -> None:
+    Image.new("RGB", (960, 640), "green").save(tmp_path / "sheep.png")
+    small = actions().look(dropped(tmp_path / "sheep.png", **dials))["preview"]["value"]
+    assert small.size == (512, 341)
+    assert small.getpixel(inside)[1] > 2 * small.getpixel(outside)[1]
+
+
+def test_a_box_is_drawn_where_it_lies_in_the_photo() -> None:
+    small = framed(Image.new("RGB", (100, 50), "white"), (200.0, 0.0, 400.0, 200.0), 400)
+    assert small.getpixel((75, 25)) == (255, 255, 255) and small.getpixel((25, 25))[0] < 128
 
 
 def test_a_hostile_picture_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 64)
     with pytest.raises(UserError) as error:
-        framed(tmp_path / "bomb.png", "center", 64, 8)
+        actions().look(dropped(tmp_path / "bomb.png"))
     assert "\n" not in str(error.value)
 
 
@@ -115,7 +143,7 @@ def test_every_mistake_is_a_line_on_the_page(capsys: pytest.CaptureFixture[str])
         raise errors[g.what]
 
     what = object()
-    run = guard(fails, {"what": what}, SimpleNamespace(status=status), None)
+    run = guard(lambda: fails, {"what": what}, SimpleNamespace(status=status), dict)
     said = {kind: next(iter(run({what: kind})))[status] for kind in ("user", "memory", "bug")}
     assert "&lt;no&gt; picture" in said["user"] and 'class="bad"' in said["user"]
     assert "memory ran out" in said["memory"] and "KeyError" in said["bug"]

@@ -1,59 +1,178 @@
-"""What the page does with an inverted picture: edits, their history, methods side by side."""
+"""What the page does: an action for each thing that a person may do on it; it gives what changes on the page."""
 
 from __future__ import annotations
 
 import html
 import json
-import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from nulltext.app import dials, shelf
-from nulltext.app.desk import COMMAND
-from nulltext.app.inverting import Changes, Inverting, Sheet, say
+from nulltext.app.desk import COMMAND, Desk
+from nulltext.app.guard import Changes, Sheet, say
+from nulltext.cli.options import descriptions
+from nulltext.data.colour import upright
+from nulltext.data.decode import decode
+from nulltext.data.frame import Frame
+from nulltext.data.prompts import find_prompt
+from nulltext.editing import Edit
 from nulltext.errors import UserError
+from nulltext.inversion import METHODS
+from nulltext.inversion.file import Inversion
+from nulltext.inversion.reading import read_facts
+from nulltext.pixels import from_image
+from nulltext.plots import heat_over
+from nulltext.runs.finished import ARTIFACT
+from nulltext.runs.results import method_of
 
-SHOWN = ("kind", "guidance_scale", "cross_replace", "self_replace", "null", "detail_steps", "seed")
+CHOSEN = ("kind", "guidance_scale", "cross_replace", "self_replace", "null", "detail_steps", "seed")
+COSTS = ("method", "PSNR in dB (higher is better)", "seconds", "evaluations", "gradients", "run")
 
 
-class Actions(Inverting):
-    """The actions of a page."""
+class Actions:
+    """The actions, each of the values ``g`` on one person's page; ``g.show`` shows what changes before the end."""
+
+    def __init__(self, desk: Desk, examples: Sequence[Path]) -> None:
+        self.desk, self.examples = desk, examples
+
+    def begin(self, g: Any) -> Changes:
+        """A person opens the page."""
+        names, says, own = list(METHODS), descriptions(Edit), self.desk.method
+        return {
+            "status": say(f"The model {self.desk.model.name} is ready."),
+            "open": {"choices": list(shelf.runs(self.desk.root))},
+            "method": {"choices": list(dict.fromkeys([own, *names])), "value": own},
+            "methods": {"choices": names, "value": names},
+            **{name: {"info": says[name]} for name in dials.MORE},
+        }
+
+    def look(self, g: Any) -> Changes:
+        """A picture was dropped."""
+        path, sheet = Path(g.file), g.sheet
+        image, _ = decode(path)
+        photo = upright(image)
+        sheet.picture, sheet.small, sheet.size = path, shelf.contained(photo), photo.size
+        try:
+            prompt = find_prompt(path, image).text
+        except UserError:  # nothing has one
+            prompt = ""
+        return {**self.crop(g), "prompt": prompt, "status": say("Say what it shows, then invert it.")}
+
+    def example(self, g: Any) -> Changes:
+        """An example was picked."""
+        g.file = self.examples[g.index]
+        return self.look(g)
+
+    def crop(self, g: Any) -> Changes:
+        """The crop was changed."""
+        sheet, model, box = g.sheet, self.desk.model, {"visible": g.crop == dials.BOX}
+        if sheet.small is None:
+            return {"box": box}
+        frame = Frame(dials.crop_of(g, sheet.size), self.desk.size or model.default_size, model.size_multiple)
+        small = shelf.framed(sheet.small, frame.place(*sheet.size).box, sheet.size[0])
+        return {"box": box, "preview": {"value": small, "visible": True}}
+
+    def invert(self, g: Any) -> Changes:
+        """Inverts the picture."""
+        if g.sheet.picture is None:
+            raise UserError("Which picture? Drop one, or take an example.")
+        if not g.prompt.strip():
+            raise UserError("Say what the picture shows: its words are what you edit.")
+        about = {"image": g.sheet.picture, "prompt": g.prompt, "crop": dials.crop_of(g, g.sheet.size)}
+        return self._run(g, [*self.desk.words_for(g.method), *(f"--data.{k}={v}" for k, v in about.items())])
+
+    def go_on(self, g: Any) -> Changes:
+        """Goes on with the run that was stopped."""
+        return self._run(g, g.sheet.again)
+
+    def stop(self, g: Any) -> Changes:
+        """Stops after the step that is under way."""
+        g.sheet.stop = True
+        return {"status": say("Stopping after this step.")}
+
+    def _run(self, g: Any, words: Sequence[str]) -> Changes:
+        folder, notes = self._fit(g, words, "Inverting")
+        if not (folder / ARTIFACT).is_file():
+            run = folder.parent
+            g.sheet.again = [*(w for w in words if not w.startswith("--ckpt")), f"--ckpt_path={run}"]
+            kept = f"Stopped. What is done is in {run}; it goes on bit for bit."
+            return {"status": say(kept), "go_on": {"visible": True}}
+        told = " ".join(["Inverted and saved.", *notes, "Now change words of its prompt: Edit."])
+        return {**self._opened(g.sheet, folder), "status": say(told), "go_on": {"visible": False}}
+
+    def _fit(self, g: Any, words: Sequence[str], what: str) -> tuple[Path, list[str]]:
+        """Runs ``fit`` with a bar."""
+        sheet, started = g.sheet, time.monotonic()
+
+        def after_step(done: int, steps: int) -> bool:
+            left = (time.monotonic() - started) / done * (steps - done)
+            g.show(status=say(f"{what}: step {done} of {steps}, about {left:.0f} s left.", done / steps))
+            return bool(sheet.stop)
+
+        sheet.stop = False
+        g.show(status=say(f"{what}.", 0))
+        return self.desk.invert(words, after_step)
+
+    def open(self, g: Any) -> Changes:
+        """Opens a run that was made before."""
+        found = shelf.runs(self.desk.root)
+        if g.open not in found:
+            raise UserError(f"There is no run {g.open} any more.")
+        return {**self._opened(g.sheet, found[g.open]), "status": say(f"{g.open} is open: Edit.")}
+
+    def _opened(self, sheet: Sheet, folder: Path) -> Changes:
+        inversion = Inversion.load(folder / ARTIFACT)
+        inversion.check(self.desk.model)
+        sheet.folder, sheet.results, sheet.attention = folder, [], {}
+        original = folder / "original.png"
+        brush = shelf.data_url(shelf.contained(Image.open(original)))
+        return {
+            "inverted": {"value": (original, folder / "reconstruction.png"), "visible": True},
+            "fidelity": shelf.fidelity(folder),
+            "open": {"choices": list(shelf.runs(self.desk.root)), "value": None},
+            "wanted": inversion.prompt,
+            "brush": {"value": "", "picture": brush},
+            "slider": {"value": (original, original), "visible": True},
+            "why": f"The picture: *{html.escape(inversion.prompt)}*",
+            "gallery": {"value": [], "visible": False},
+            "past": self._past(folder),
+        }
+
+    def _past(self, folder: Path) -> Changes:
+        found = [(path, str(facts.get("prompt", ""))) for path, facts in shelf.history(folder)]
+        return {"value": found, "visible": bool(found)}
 
     def place(self, g: Any) -> Changes:
         """Where was chosen."""
-        import gradio as gr
-
-        return {"blend_words": gr.Textbox(visible=g.where == dials.WORDS)}
+        return {"blend_words": {"visible": g.where == dials.WORDS}}
 
     def painted(self, g: Any) -> Changes:
         """The brush was used."""
         return {"where": dials.PAINTED}
 
-    def edit(self, g: Any) -> Iterator[Changes]:
+    def edit(self, g: Any) -> Changes:
         """Makes the edit, or its variants."""
-        import gradio as gr
-
         folder, sheet = self._folder(g.sheet), g.sheet
         if not g.wanted.strip():
             raise UserError("Say what the picture is to show.")
         mask = str(shelf.write_painting(g.brush or "", folder)) if g.where == dials.PAINTED else ""
         several = dials.options_of({**vars(g), "prompt": g.wanted}, mask)
-        sheet.results, sheet.stop = [], False
+        sheet.results = []
         for k, options in enumerate(several):
-            yield {"status": say(f"Editing: {k + 1} of {len(several)}.", k / len(several))}
-            sheet.results.append(self.desk.edit(self._words(folder, options)).path)
-            varied = [", ".join(v.values()) for v in dials.VARIANTS[g.variants]]
-            rows = shelf.gallery(zip(sheet.results, varied, strict=False))
-            shown = {
-                **self._result(sheet, sheet.results[-1]),
-                "gallery": gr.Gallery(rows, visible=len(several) > 1),
-            }
-            yield {name: change for name, change in shown.items() if not (mask and name == "brush")}
-        yield {"status": say("Done."), "past": self._past(folder)}
+            g.show(status=say(f"Editing: {k + 1} of {len(several)}.", k / len(several)))
+            sheet.results.append(self.desk.edit(self._words(folder, options))[0])
+            varied = [", ".join(options.values()) for options in dials.VARIANTS[g.variants]]
+            variants = {"value": [*zip(sheet.results, varied, strict=False)], "visible": len(several) > 1}
+            shown = {**self._result(sheet, sheet.results[-1]), "gallery": variants}
+            g.show(**{name: change for name, change in shown.items() if not (mask and name == "brush")})
+        return {"status": say("Done."), "past": self._past(folder)}
 
     def _folder(self, sheet: Sheet) -> Path:
         if sheet.folder is None:
@@ -62,38 +181,27 @@ class Actions(Inverting):
 
     def _words(self, folder: Path, options: dict[str, str]) -> list[str]:
         """The words after ``python main.py edit``."""
-        from nulltext.inversion.reading import read_facts
-
-        facts, here = read_facts(folder / "inversion.safetensors"), os.path.relpath(folder)
-        held = {"inversion": str(folder) if here.startswith("..") else here}
-        method, precision = facts.get("method", "null_text"), self.desk.options.precision
-        held |= {} if method == "null_text" else {"method": method}
-        held |= {} if precision == "32-true" else {"precision": precision}
-        held |= {} if self.desk.options.device == "auto" else {"device": self.desk.options.device}
-        return dials.as_words({**held, **options})
+        place = {k: v for k, v in self.desk.place.items() if v not in ("auto", "32-true")}
+        return dials.as_words({"inversion": str(folder), **place, **options})
 
     def _result(self, sheet: Sheet, path: Path) -> Changes:
         """Shows an edit, why it is as it is, and what to take away of it."""
-        import gradio as gr
-
         folder, facts = self._folder(sheet), shelf.read_json(path.with_suffix(".json"))
-        mask = path.with_name(f"{path.stem}-mask.png")
+        mask, share = path.with_name(f"{path.stem}-mask.png"), facts.get("masked_share")
         sheet.current, sheet.attention = path, {}
-        chosen = ", ".join(f"{name} {facts[name]}" for name in SHOWN if facts.get(name) not in (None, ""))
-        acts = (
-            f"; it may act on {facts['masked_share']:.0%} of the picture" if facts.get("masked_share") else ""
-        )
+        chosen = ", ".join(f"{name} {facts[name]}" for name in CHOSEN if facts.get(name) not in (None, ""))
+        acts = f"; it may act on {share:.0%} of the picture" if share else ""
         why = [f"Chosen: {chosen}{acts}; {facts.get('seconds', '?')} s."]
         why += [f"**Note:** {html.escape(note)}" for note in facts.get("notes", [])]
-        found = {} if not mask.is_file() else {"brush": gr.HTML(value=shelf.data_url(shelf.shown(mask)))}
-        words = dict.fromkeys(word.strip(",.") for word in str(facts.get("prompt", "")).split())
+        words = list(dict.fromkeys(word.strip(",.") for word in str(facts.get("prompt", "")).split()))
+        found = {"brush": shelf.data_url(shelf.contained(Image.open(mask)))} if mask.is_file() else {}
         return {
             **found,
-            "slider": gr.ImageSlider((shelf.shown(folder / "original.png"), shelf.shown(path)), visible=True),
+            "slider": {"value": (folder / "original.png", path), "visible": True},
             "why": "\n\n".join(why),
-            "word": gr.Radio(choices=list(words), value=None, visible="command" in facts),
-            "heat": gr.Image(value=None, visible=False),
-            "files": [str(path), str(folder / "inversion.safetensors")],
+            "word": {"choices": words, "value": None, "visible": "command" in facts},
+            "heat": {"value": None, "visible": False},
+            "files": [str(path), str(folder / ARTIFACT)],
             "command": facts.get("command", ""),
             "settings": json.dumps(facts, indent=1, ensure_ascii=False),
         }
@@ -102,84 +210,55 @@ class Actions(Inverting):
         """One of the variants was picked."""
         return self._result(g.sheet, g.sheet.results[g.index])
 
-    def attend(self, g: Any) -> Iterator[Changes]:
-        """Shows where the model looks for a word; the first word of an edit makes the edit again."""
-        import gradio as gr
-        from PIL import Image
-
-        from nulltext.pixels import from_image
-        from nulltext.plots import heat_over
-
+    def attend(self, g: Any) -> Changes:
+        """Shows where the model looks for a word; the first time the edit is made again."""
         sheet = g.sheet
         if g.word not in sheet.attention:
-            yield {"status": say("Looking.", 0.5)}
+            g.show(status=say("Looking.", 0.5))
             words = [*shlex.split(g.command)[len(COMMAND) :], "--attention", g.word]
-            sheet.attention |= self.desk.edit(words, write=False).attention
-        heat = heat_over(from_image(Image.open(sheet.current)), sheet.attention[g.word])
-        yield {
-            "heat": gr.Image(value=shelf.shown(heat), visible=True),
-            "status": say(f"Where it looks for {g.word!r}."),
-        }
+            sheet.attention |= self.desk.edit(words, write=False)[1]
+        heat = shelf.contained(heat_over(from_image(Image.open(sheet.current)), sheet.attention[g.word]))
+        return {"heat": {"value": heat, "visible": True}, "status": say(f"Where it looks for {g.word!r}.")}
 
-    def compare(self, g: Any) -> Iterator[Changes]:
-        """Inverts the open picture by several methods."""
-        folder, shown, sheet = self._folder(g.sheet), list[Any](), g.sheet
-        import gradio as gr
-
-        from nulltext.inversion.reading import read_facts
-        from nulltext.runs.results import method_of
-
-        facts = read_facts(folder / "inversion.safetensors")
-        rows = [
-            "| method | PSNR in dB (higher is better) | seconds | evaluations | gradients | run |",
-            "|---|---|---|---|---|---|",
-        ]
+    def compare(self, g: Any) -> Changes:
+        """Inverts the open picture by several methods, and edits it after each."""
+        folder, both, rows = self._folder(g.sheet), g.both.strip(), [COSTS, ("---",) * len(COSTS)]
+        facts, shown = read_facts(folder / ARTIFACT), [(folder / "original.png", "the picture")]
         with tempfile.TemporaryDirectory() as place:
             copy = shutil.copy(folder / "original.png", Path(place) / f"{folder.name}.png")
-            size = "{},{}".format(*facts["size"])
-            about = [f"--data.image={copy}", f"--data.prompt={facts['prompt']}", f"--data.size={size}"]
-            shown.append((folder / "original.png", "the picture"))
+            about = {"image": copy, "prompt": facts["prompt"], "size": "{},{}".format(*facts["size"])}
             for name in g.methods:
-                fitted = yield from self._fit(
-                    sheet, [*self.desk.words_for(name), *about], [], f"Inverting by {name}"
-                )
-                if fitted.picture is None:
-                    break
-                numbers = shelf.read_json(fitted.picture / "metrics.json")
-                shown.append((fitted.picture / "reconstruction.png", f"{name}: reconstruction"))
-                if g.both.strip():
-                    made = self.desk.edit(self._words(fitted.picture, {"prompt": g.both.strip()}))
-                    shown.append((made.path, f"{name}: edit"))
-                costs = f"{numbers['seconds_total']:.1f} | {numbers['unet_forwards']} | {numbers['unet_backwards']}"
-                rows.append(
-                    f"| {name} | {numbers[f'psnr_{method_of(numbers)}']:.2f} | {costs} | {fitted.run.name} |"
-                )
-                yield {"compared": gr.Gallery(shelf.gallery(shown), visible=True), "table": "\n".join(rows)}
-        yield {"status": say("Stopped." if sheet.stop else "Compared.")}
+                words = [*self.desk.words_for(name), *(f"--data.{k}={v}" for k, v in about.items())]
+                picture, _ = self._fit(g, words, f"Inverting by {name}")
+                if not (picture / ARTIFACT).is_file():
+                    return {"status": say("Stopped.")}
+                shown.append((picture / "reconstruction.png", f"{name}: reconstruction"))
+                if both:
+                    made, _ = self.desk.edit(self._words(picture, {"prompt": both}))
+                    shown.append((made, f"{name}: edit"))
+                n = shelf.read_json(picture / "metrics.json")
+                reached, seconds = f"{n[f'psnr_{method_of(n)}']:.2f}", f"{n['seconds_total']:.1f}"
+                costs = str(n["unet_forwards"]), str(n["unet_backwards"])
+                rows.append((name, reached, seconds, *costs, picture.parent.name))
+                table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+                g.show(compared={"value": list(shown), "visible": True}, table=table)
+        return {"status": say("Compared.")}
 
     def take_up(self, g: Any) -> Changes:
         """An edit of the history was picked: its picture, and its dials."""
-        import gradio as gr
-
         folder = self._folder(g.sheet)
         path, facts = shelf.history(folder)[g.index]
-        words = (
-            shlex.split(facts["command"])[len(COMMAND) :]
-            if "command" in facts
-            else ["--prompt", facts["prompt"]]
-        )
-        taken = dials.dials_of(words)
-        mask, blend = taken.pop("mask"), taken.pop("blend_words")
-        shown = self._result(g.sheet, path)
-        if mask:
-            shown["brush"] = gr.HTML(value=shelf.painting(Path(mask), folder))
+        command = facts.get("command") or shlex.join([*COMMAND, "--prompt", facts["prompt"]])
+        taken = dials.dials_of(shlex.split(command)[len(COMMAND) :])
+        mask, blend, where = taken.pop("mask"), taken.pop("blend_words"), taken["where"]
         return {
-            **shown,
+            **self._result(g.sheet, path),
+            **({"brush": shelf.painting(Path(mask), folder)} if mask else {}),
             **taken,
             "prompt": g.prompt,
             "wanted": taken["prompt"],
-            "blend_words": gr.Textbox(value=blend, visible=taken["where"] == dials.WORDS),
-            "gallery": gr.Gallery(value=[], visible=False),
-            "tabs": gr.Tabs(selected="edit"),
+            "blend_words": {"value": blend, "visible": where == dials.WORDS},
+            "gallery": {"value": [], "visible": False},
+            "tabs": {"selected": "edit"},
             "status": say("Taken up again with its settings; the exact ones are under More dials."),
         }

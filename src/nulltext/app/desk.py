@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
-import logging
-import queue
 import shlex
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
+from torch import Tensor
 
-    from nulltext.app.fitting import Fitted, Parsed
-    from nulltext.models.base import DiffusionModel
+from nulltext.cli.edit import read, read_original
+from nulltext.cli.fit import FitCLI, quieten
+from nulltext.cli.options import pick
+from nulltext.cli.words import find_value
+from nulltext.editing import edit
+from nulltext.editing.output import Pictures, write_edits
+from nulltext.inversion.file import Inversion
+from nulltext.models.base import DiffusionModel
+from nulltext.models.loading import LoadingOptions, load_model
+from nulltext.models.vocabulary import unknown_words
+from nulltext.runs.folder import run_folder
+from nulltext.training.module import NullTextInversion
 
 COMMAND = ("python", "main.py", "edit")
+AfterStep: TypeAlias = Callable[[int, int], bool]
 
 
-@dataclass(frozen=True)
-class Made:
-    """An edit that was made and written."""
+class Options(FitCLI):
+    """The options of ``fit``, checked."""
 
-    path: Path  # of its PNG; its settings lie beside it as JSON
-    attention: dict[str, Tensor]
+    def instantiate_classes(self) -> None:
+        """Nothing is made of them."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing runs."""
+
+
+class Watched(FitCLI):
+    """``fit`` with a model that is loaded already, watched; the other arguments are those of ``Desk.invert``."""
+
+    def __init__(self, words: Sequence[str], after_step: AfterStep, model: DiffusionModel) -> None:
+        self.loaded, self.after_step = model, after_step
+        super().__init__([*words, "--trainer.enable_progress_bar=false"])
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer of ``fit``, with the page's bar in place of its own."""
+        self.model.model = self.loaded
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, LambdaCallback(on_train_batch_end=self._watch))  # type: ignore[attr-defined]
+        return trainer
+
+    def _watch(self, trainer: Trainer, module: NullTextInversion, outputs: Any, batch: Any, k: int) -> None:
+        trainer.should_stop |= self.after_step(batch.step + 1, module.method.steps)
 
 
 class Desk:
@@ -38,140 +66,78 @@ class Desk:
     Args:
         words: The options of ``fit`` that the page was started with.
         root: Where ``lightning_logs`` lies or is to lie.
+
+    Raises:
+        UserError: An option makes no sense, or the model cannot be loaded.
     """
 
     def __init__(self, words: Sequence[str], root: Path) -> None:
+        quieten()
         self.words, self.root = list(words), root
-        self._loaded: Future[tuple[DiffusionModel, Parsed]] = Future()
-        self._device = threading.Lock()
-
-    def load(self) -> None:
-        """Loads the model in the background; who needs it waits."""
-        threading.Thread(target=self._load, daemon=True).start()
-
-    def _load(self) -> None:
-        try:
-            from nulltext.app.fitting import Parsed
-            from nulltext.models.loading import load_model
-
-            for name in ("lightning.pytorch", "lightning.fabric"):
-                logging.getLogger(name).setLevel(logging.WARNING)
-            options = Parsed(self.words)
-            loading = options.loading
-            model = load_model(loading.pretrained, loading, options.device, precision=options.precision)
-            self._loaded.set_result((model, options))
-            print(f"nulltext: the model {model.name} is loaded", flush=True)
-        except BaseException as error:  # whatever it is, the page says it
-            self._loaded.set_exception(error)
-
-    @property
-    def model(self) -> DiffusionModel:
-        """The model.
-
-        Raises:
-            UserError: It cannot be loaded.
-        """
-        return self._loaded.result()[0]
-
-    @property
-    def options(self) -> Parsed:
-        """The options of ``fit``, checked."""
-        return self._loaded.result()[1]
+        fit = Options(self.words).config.fit
+        self.method, self.size = str(fit.model.method), fit.data.size
+        self.loading = pick(LoadingOptions, fit.model)
+        device = find_value(words, "device") or fit.trainer.accelerator.replace("gpu", "auto")
+        self.place = {"device": device, "precision": fit.trainer.precision}
+        self.model = load_model(self.loading.pretrained, self.loading, **self.place)
+        self.busy = threading.Lock()
+        print(f"nulltext: the model {self.model.name} is loaded", flush=True)
 
     def words_for(self, method: str) -> list[str]:
         """The options of ``fit`` for a method; other methods take of them what does not belong to their own."""
-        if method == self.options.method_name:
-            return list(self.words)
-        plain = {f.name: f.default for f in fields(self.options.loading)}
-        held = {name: getattr(self.options.loading, name) for name in plain}
-        loading = [f"--model.{name}={value}" for name, value in held.items() if value != plain[name]]
-        size = self.options.size
-        return [
-            *loading,
-            f"--model.method={method}",
-            *([] if size is None else [f"--data.size={size}"]),
-            f"--precision={self.options.precision}",
-            f"--device={self.model.device}",
-        ]
+        if method == self.method:
+            return self.words
+        plain = vars(LoadingOptions())
+        held = {f"model.{name}": value for name, value in vars(self.loading).items() if value != plain[name]}
+        held |= {"model.method": method, "data.size": self.size, **self.place}
+        return [f"--{name}={value}" for name, value in held.items() if value is not None]
 
-    def invert(
-        self, words: Sequence[str], stop: Callable[[], bool], notes: list[str]
-    ) -> Generator[tuple[int, int], None, Fitted]:
-        """Runs ``fit``: yields how many steps are done, of how many. Goes on where nobody listens any more.
+    def invert(self, words: Sequence[str], after_step: AfterStep) -> tuple[Path, list[str]]:
+        """Runs ``fit`` of one picture: the folder where it leaves the inversion, unless it was stopped; warnings.
 
         Args:
             words: The options of ``fit``.
-            stop: Whether the person wants to stop.
-            notes: Gets the warnings.
+            after_step: Is told after each step how many are done, of how many; says whether to stop.
         """
-        told: queue.Queue[Any] = queue.Queue()
+        with self._noting() as notes:
+            fit = Watched([*words, f"--trainer.default_root_dir={self.root}"], after_step, self.model)
+        return run_folder(fit.trainer) / fit.datamodule.sources[0].name, notes
 
-        def work() -> None:
-            from nulltext.app.fitting import Watched
-
-            try:
-                with self._device, noting(notes):
-                    place = f"--trainer.default_root_dir={self.root}"
-                    run = Watched([*words, place], self.model, lambda *step: told.put(step), stop)
-                    told.put(run.fitted())
-            except BaseException as error:
-                told.put(error)
-
-        threading.Thread(target=work, daemon=True).start()
-        while isinstance(news := told.get(), tuple):
-            yield news
-        if isinstance(news, BaseException):
-            raise news
-        return news
-
-    def edit(self, words: Sequence[str], *, write: bool = True) -> Made:
-        """Makes one edit as ``python main.py edit`` does, from the same words, and writes it.
+    def edit(self, words: Sequence[str], *, write: bool = True) -> tuple[Path, dict[str, Tensor]]:
+        """Makes one edit as ``python main.py edit`` does, from the same words: its PNG, where its words act.
 
         Args:
             words: The options of ``edit``.
             write: Whether it is written; without, only the attention is wanted.
         """
-        from nulltext.cli.edit import read, read_original
-        from nulltext.editing import edit
-        from nulltext.editing.output import Pictures, write_edits
-        from nulltext.inversion.file import Inversion
-        from nulltext.models.vocabulary import unknown_words
-
         (job,), options = read(words)
-        inversion, model, notes = Inversion.load(job.path), self.model, list[str]()
+        inversion, model, attention = Inversion.load(job.path), self.model, options.attention or ()
         original = read_original(job.path.parent / "original.png", inversion.size)
-        wanted = options.attention or ()
-        with self._device, noting(notes):
+        with self._noting() as notes:
             started = time.perf_counter()
             edited = edit(
-                model, inversion, job.edits, method=options.method, original=original, attention=wanted
+                model, inversion, job.edits, method=options.method, original=original, attention=attention
             )
-        told = [note for note in notes if "does not know" not in note]  # it says so once in a process
-        strange = [] if model.known_words is None else unknown_words(job.edits[0].prompt, model.known_words)
-        told += [f"the model does not know {', '.join(map(repr, strange))}"] if strange else []
+        if model.known_words is not None and (new := unknown_words(job.edits[0].prompt, model.known_words)):
+            notes = [note for note in notes if "does not know" not in note]  # it says so once in a process
+            notes.append(f"the model does not know {', '.join(map(repr, new))}")
         settings = {
             "method": options.method or inversion.method,
             "seconds": round(time.perf_counter() - started, 2),
-            "notes": told,
+            "notes": notes,
             "command": shlex.join([*COMMAND, *words]),
         }
         path = write_edits(job, inversion, edited, Pictures(original), settings)[0][0] if write else job.path
-        return Made(path, edited.results[0].attention)
+        return path, edited.results[0].attention
 
-
-@contextmanager
-def noting(notes: list[str]) -> Iterator[None]:
-    """Collects what the package warns of, a line each."""
-    from nulltext.cli.fit import NOISE
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for message in NOISE:
-            warnings.filterwarnings("ignore", message=message)
-        try:
-            yield
-        finally:
-            ours = [
-                w for w in caught if issubclass(w.category, UserWarning) and "lightning" not in w.filename
-            ]
-            notes += dict.fromkeys(" ".join(str(w.message).split()) for w in ours)
+    @contextmanager
+    def _noting(self) -> Iterator[list[str]]:
+        """Has the device to itself, and collects what the package warns of, a line each."""
+        notes: list[str] = []
+        with self.busy, warnings.catch_warnings(record=True) as caught:
+            try:
+                yield notes
+            finally:
+                ours = [w for w in caught if issubclass(w.category, UserWarning)]
+                told = [w.message for w in ours if "lightning" not in w.filename]
+                notes += dict.fromkeys(" ".join(str(message).split()) for message in told)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+CROPS = {"Middle square": "center", "Whole picture": "none"}
+BOX = "A square of my own"
 OPEN = "As suits the model"
 PAINTED, WORDS = "Where I paint", "At these words"
 WHERE = {"Where the prompts differ": "auto", WORDS: "", "Everywhere": "none", PAINTED: ""}
@@ -16,21 +19,21 @@ VARIANTS: dict[str, list[dict[str, str]]] = {
     "Three strengths": [{"guidance_scale": w} for w in ("1.5", "3", "7.5")],
     "Four layouts": [{"cross_replace": x, "self_replace": x} for x in ("0", "0.2", "0.5", "0.8")],
 }
-MORE = (
-    "kind",
-    "equalizer",
-    "guidance_scale",
-    "cross_replace",
-    "self_replace",
-    "threshold",
-    "max_pool",
-    "start",
-    "null",
-    "detail_steps",
-    "seed",
-    "keep_pixels",
+MORE = tuple(
+    "kind equalizer guidance_scale cross_replace self_replace threshold max_pool start null detail_steps seed "
+    "keep_pixels".split()
 )
 """The options of ``edit`` that are folded away, under their own names."""
+
+
+def crop_of(dials: Any, size: tuple[int, int]) -> str:
+    """The crop of a picture of (width, height) as ``--data.crop`` takes it; the dials are in percent."""
+    if dials.crop != BOX:
+        return CROPS[dials.crop]
+    width, height = size
+    side = max(16, round(min(size) * dials.side / 100))
+    left, top = round((width - side) * dials.left / 100), round((height - side) * dials.top / 100)
+    return f"{left},{top},{left + side},{top + side}"
 
 
 def options_of(dials: Mapping[str, Any], mask: str = "") -> list[dict[str, str]]:
@@ -40,41 +43,32 @@ def options_of(dials: Mapping[str, Any], mask: str = "") -> list[dict[str, str]]
         dials: ``prompt``, ``where``, ``blend_words``, ``strength``, ``layout``, ``variants``, and those of ``MORE``.
         mask: The file of the painted mask.
     """
-    layout = LAYOUT[dials["layout"]]
-    where = {"mask": mask} if dials["where"] == PAINTED else {"local_blend": WHERE[dials["where"]]}
-    if dials["where"] == WORDS:
-        where = {"local_blend": dials["blend_words"].strip()}
+    where, layout = dials["where"], LAYOUT[dials["layout"]]
     plain = {
-        **where,
+        "mask": mask if where == PAINTED else "",
+        "local_blend": dials["blend_words"].strip() if where == WORDS else WHERE[where],
         "guidance_scale": STRENGTH[dials["strength"]],
         "cross_replace": layout,
         "self_replace": layout,
     }
-    exact = {name: (dials.get(name) or "").strip() for name in MORE if (dials.get(name) or "").strip()}
+    exact = {name: value for name in MORE if (value := dials.get(name, "").strip())}
     given = {name: value for name, value in {**plain, **exact}.items() if value not in ("", "auto")}
-    return [
-        {"prompt": dials["prompt"].strip(), **given, **variant} for variant in VARIANTS[dials["variants"]]
-    ]
+    return [{"prompt": dials["prompt"].strip(), **given, **varied} for varied in VARIANTS[dials["variants"]]]
 
 
 def as_words(options: Mapping[str, str]) -> list[str]:
-    """Options as words of a command line."""
-    words: list[str] = []
-    for name, value in options.items():
-        words += [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
-    return words
+    """Options as words of a command line; a value never begins with dashes."""
+    pairs = options.items()
+    return [*chain(*((f"--{k}={v}",) if v.startswith("-") else (f"--{k}", v) for k, v in pairs))]
 
 
 def dials_of(words: Sequence[str]) -> dict[str, str]:
     """The dials that give the words of a command line again, exact ones under ``MORE``."""
-    found: dict[str, str] = {}
-    rest = list(words)
-    while rest:
-        name, equals, value = rest.pop(0).removeprefix("--").partition("=")
-        found[name] = value if equals else rest.pop(0) if rest else ""
+    parts = [*chain(*(word.split("=", 1) if word.startswith("--") else (word,) for word in words))]
+    found = {name.removeprefix("--"): value for name, value in zip(parts[::2], parts[1::2], strict=True)}
     blend = found.get("local_blend", "auto")
     places = {value: name for name, value in WHERE.items() if value}
     where = PAINTED if "mask" in found else places.get(blend, WORDS)
-    taken = {"prompt": found.get("prompt", ""), "where": where, "strength": OPEN, "layout": OPEN}
+    taken = {"prompt": found["prompt"], "where": where, "strength": OPEN, "layout": OPEN}
     taken |= {"variants": next(iter(VARIANTS)), "blend_words": blend if where == WORDS else ""}
-    return {**taken, **{name: found.get(name, "") for name in MORE}, "mask": found.get("mask", "")}
+    return {**taken, **{name: found.get(name, "") for name in (*MORE, "mask")}}

@@ -6,37 +6,39 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+from nulltext.data.decode import decode
+from nulltext.data.frame import Placement
+from nulltext.data.masks import read_mask
 from nulltext.errors import UserError
+from nulltext.inversion.reading import read_facts
+from nulltext.pixels import save_png
+from nulltext.runs.finished import ARTIFACT
+from nulltext.runs.folder import LOGS
+from nulltext.runs.results import method_of, summary
 
-SHOWN = 512
-"""Pictures with a smaller longer side are shown larger, in pixels."""
+SIDE = 512
+"""Of a picture that is small enough to be sent often and large enough to be looked at, in pixels."""
 
 
 def runs(root: Path) -> dict[str, Path]:
     """The inverted pictures by run and name, the newest first: their folders."""
-    found = [path.parent for path in root.glob("lightning_logs/*/*/inversion.safetensors")]
-    found.sort(key=lambda folder: (folder / "inversion.safetensors").stat().st_mtime, reverse=True)
-    return {f"{folder.parent.name}/{folder.name}": folder for folder in found}
+    found = sorted(root.glob(f"{LOGS}/*/*/{ARTIFACT}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return {f"{path.parent.parent.name}/{path.parent.name}": path.parent for path in found}
 
 
 def fidelity(folder: Path) -> str:
     """How well a picture was inverted and what it cost, in one line."""
-    from nulltext.inversion.reading import read_facts
-
-    facts, numbers = read_facts(folder / "inversion.safetensors"), read_json(folder / "metrics.json")
-    line = f"Reconstruction {facts['psnr']:.2f} dB PSNR"
-    if numbers:
-        line += (
-            f", the bound is {numbers['psnr_vae']:.2f} dB (the VAE alone); {numbers['seconds_total']:.1f} s, "
-            f"{numbers['unet_forwards']} evaluations and {numbers['unet_backwards']} gradients of the network"
-        )
-    return line
+    numbers = read_json(folder / "metrics.json")
+    if not numbers:
+        return f"Reconstruction {read_facts(folder / ARTIFACT)['psnr']:.2f} dB PSNR"
+    costs = f"{numbers['unet_forwards']} evaluations and {numbers['unet_backwards']} gradients of the network"
+    return f"{summary(numbers, method_of(numbers))}; {costs}"
 
 
 def history(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -55,46 +57,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def shown(picture: Path | Image.Image) -> Image.Image:
-    """A picture large enough to be looked at."""
-    image = picture if isinstance(picture, Image.Image) else Image.open(picture)
-    times = max(1, SHOWN // max(image.size))
-    return image.convert("RGB").resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
+def contained(image: Image.Image) -> Image.Image:
+    """A picture in a size to be looked at."""
+    return ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def gallery(pictures: Iterable[tuple[Path | Image.Image, str]]) -> list[tuple[Image.Image, str]]:
-    """Pictures with captions, as a gallery takes them; it would drop the second of two equal ones."""
-    rows = [(shown(picture), caption) for picture, caption in pictures]
-    for k, (image, _) in enumerate(rows):
-        image.info = {"place": str(k)}
-    return rows
-
-
-def framed(path: Path, crop: str, size: Any, multiple: int) -> tuple[Image.Image, str, tuple[int, int]]:
-    """A picture to invert: small with its crop drawn in, the prompt that ``fit`` finds, its (width, height).
-
-    Raises:
-        UserError: As ``read_picture``, but for a prompt: where nothing has one it is empty.
-    """
-    from nulltext.data.colour import upright
-    from nulltext.data.decode import decode
-    from nulltext.data.frame import Frame
-    from nulltext.data.prompts import find_prompt
-
-    image, _ = decode(path)
-    whole = upright(image)
-    placement = Frame(crop, size, multiple).place(*whole.size)
-    try:
-        prompt = find_prompt(path, image).text
-    except UserError:
-        prompt = ""
-    scale = SHOWN / max(whole.size)
-    small = whole.resize((max(1, round(whole.width * scale)), max(1, round(whole.height * scale))))
-    left, top, right, bottom = (round(side * scale) for side in placement.box)
-    dark = Image.blend(small, Image.new("RGB", small.size), 0.6)
-    dark.paste(small.crop((left, top, right, bottom)), (left, top))
+def framed(image: Image.Image, box: Sequence[float], width: int) -> Image.Image:
+    """A small copy of a photo with all but a piece of it darkened; the box is in pixels of the photo of that width."""
+    left, top, right, bottom = (round(side * image.width / width) for side in box)
+    dark = Image.blend(image, Image.new("RGB", image.size), 0.6)
+    dark.paste(image.crop((left, top, right, bottom)), (left, top))
     ImageDraw.Draw(dark).rectangle((left, top, right - 1, bottom - 1), outline="#ff7a00", width=3)
-    return dark, prompt, whole.size
+    return dark
 
 
 def data_url(image: Image.Image) -> str:
@@ -110,34 +84,26 @@ def write_painting(painted: str, folder: Path) -> Path:
     Raises:
         UserError: Nothing was painted.
     """
-    from nulltext.data.decode import decode
-    from nulltext.files import write_atomically
-    from nulltext.inversion.reading import read_facts
-
     content = base64.b64decode(painted.partition(",")[2])
     mask = decode(content)[0].convert("L") if content else Image.new("L", (1, 1))
     if mask.getbbox() is None:
         raise UserError(
             "nothing is painted; paint over the picture where it may change, or choose another Where"
         )
-    placement = read_facts(folder / "inversion.safetensors").get("placement")
+    placement = read_facts(folder / ARTIFACT).get("placement")
     if placement:  # else a square piece of a square photo would be taken for the whole
         left, top, right, bottom = (round(side) for side in placement["box"])
         over = Image.new("L", tuple(reversed(placement["original"])))
         over.paste(mask.resize((right - left, bottom - top), Image.Resampling.BOX), (left, top))
         mask = over
     path = folder / "edits" / "masks" / f"{hashlib.sha256(mask.tobytes()).hexdigest()[:12]}.png"
-    write_atomically(path, lambda temporary: mask.save(temporary, format="PNG"))
+    save_png(path, mask)
     return path
 
 
 def painting(mask: Path, folder: Path) -> str:
     """A mask file as the brush of the page takes it: the inverse of ``write_painting``."""
-    from nulltext.data.frame import Placement
-    from nulltext.data.masks import read_mask
-    from nulltext.inversion.reading import read_facts
-
-    facts = read_facts(folder / "inversion.safetensors")
+    facts = read_facts(folder / ARTIFACT)
     placement = Placement.from_dict(facts["placement"]) if facts.get("placement") else None
     values = read_mask(mask, placement, tuple(facts["size"]))
     return data_url(Image.fromarray((values * 255).round().byte().numpy()))

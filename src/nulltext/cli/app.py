@@ -14,6 +14,7 @@ from typing import Any
 from nulltext.cli.parser import read_options
 from nulltext.cli.words import find_value
 from nulltext.errors import UserError
+from nulltext.imports import no_collection
 
 DESCRIPTION = (
     "Opens a page to invert and edit pictures in. Takes the options of fit as well, such as --config sd15.yaml,\n"
@@ -103,16 +104,15 @@ def serve(options: Page, words: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="nulltext-app-") as place:
         os.environ |= {"GRADIO_TEMP_DIR": place, "GRADIO_ANALYTICS_ENABLED": "False"}
         try:
-            import gradio as gr
+            with no_collection():
+                import gradio as gr
         except ImportError:
             raise UserError("the page needs gradio: pip install 'nulltext[app]'") from None
-        from nulltext.app.desk import Desk
-        from nulltext.app.layout import CSS, build
+        from nulltext.app.layout import STATIC, build, load
 
         root = Path(str(find_value(words, "trainer.default_root_dir") or ".")).expanduser()
-        desk = Desk(words, root)
-        desk.load()
-        page = build(desk, draw_examples(Path(place)))
+        examples = draw_examples(Path(place))
+        page = build(load(words, root, examples), examples)
         password = options.password
         auth: Any = password and (lambda _, given: hmac.compare_digest(given.encode(), password.encode()))
         page.queue(default_concurrency_limit=4).launch(
@@ -123,7 +123,7 @@ def serve(options: Page, words: Sequence[str]) -> None:
             share=options.share,
             inbrowser=options.inbrowser,
             quiet=True,
-            css_paths=CSS,
+            css_paths=STATIC / "page.css",
             theme=_theme(gr),
             allowed_paths=[str(root / "lightning_logs")],
             max_file_size=LARGEST_UPLOAD,

@@ -58,14 +58,14 @@ def main(words: list[str]) -> int:
         0; 1 where some of several pictures could not be used or inverted, or one of several processes died; 130 or
         143 where the run was stopped.
     """
-    _quieten()
+    quieten()
     cli = FitCLI(words)
     for place, reason in cli.datamodule.broken:
         print(f"nulltext: skipped {reason if place in reason else f'{place}: {reason}'}")
     return cli.code or int(bool(cli.datamodule.broken) or ranks_failed(cli.trainer))
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Lightning's tips and hardware lines: nothing a person who inverts a picture can use."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
