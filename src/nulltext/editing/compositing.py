@@ -25,7 +25,7 @@ def keep_pixels(picture: Tensor, edited: Tensor, unedited: Tensor, mask: Tensor)
     """The edit where it changes something visible, the picture's own pixels everywhere else.
 
     What the VAE loses is so lost only where the edit acts, and a mask that is larger than the change does no harm. What
-    changed is found by two thresholds, as Canny's edges are: whole shapes, from a place that is clear to where they end.
+    changed is found by two thresholds, as Canny's edges are: whole shapes, from where they are clear to their end.
     The picture, the decoded edit and the decoded reconstruction are (3, H, W) in [-1, 1], the mask (h, w).
     """
     scale, change = picture.shape[-2] // mask.shape[0], edited - unedited

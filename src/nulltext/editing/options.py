@@ -49,8 +49,8 @@ class Edit:
         start: Share of the steps after which the picture is held outside the mask.
         keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
             nothing visible; those of its reconstruction where the picture is not at hand.
-        guidance_scale: Weight w of the prompt. By default, under a mask and with a judge, the least of 1.5, 3 and 5 that
-            shows what the prompt asks; otherwise the inversion's own.
+        guidance_scale: Weight w of the prompt. By default, under a mask and with a judge, the least of 1.5, 3 and 5
+            that shows what the prompt asks; otherwise the inversion's own.
         null: The null text of the edit: learned, empty, or auto (empty under a mask with a judge, else learned).
         detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, one evaluation each;
             0 starts from the source's own noise.
