@@ -17,7 +17,7 @@ from PIL import Image
 from nulltext.app.actions import Actions
 from nulltext.app.dials import BOX
 from nulltext.app.guard import Sheet, guard, line
-from nulltext.app.shelf import data_url, framed, history, painting, read_json, runs, write_painting
+from nulltext.app.shelf import data_url, fidelity, framed, history, painting, read_json, runs, write_painting
 from nulltext.data.frame import Frame
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
@@ -152,3 +152,19 @@ def test_every_mistake_is_a_line_on_the_page(capsys: pytest.CaptureFixture[str])
 
 def test_a_users_mistake_is_told_in_its_own_words() -> None:
     assert line(UserError("give\na picture")) == "give a picture"
+
+
+def test_the_fidelity_of_a_run_names_its_bound_and_costs_and_without_numbers_its_psnr(tmp_path: Path) -> None:
+    folder = inverted(tmp_path / "sheep")
+    assert fidelity(folder) == "PSNR of sheep: 30.00 dB"
+    numbers = {
+        "name": "sheep",
+        "method": "null_text",
+        "psnr_null_text": 29.5,
+        "psnr_vae": 30.1,
+        "psnr_ddim": 20.0,
+    }
+    numbers |= {"seconds_total": 3.0, "unet_forwards": 12, "unet_backwards": 7}
+    (folder / "metrics.json").write_text(json.dumps(numbers), encoding="utf-8")
+    line = fidelity(folder)
+    assert "29.50 dB" in line and "bound 30.10" in line and "12 evaluations and 7 gradients" in line

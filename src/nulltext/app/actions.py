@@ -104,7 +104,7 @@ class Actions:
             g.sheet.again = [*(w for w in words if not w.startswith("--ckpt")), f"--ckpt_path={run}"]
             kept = f"Stopped. What is done is in {run}; it goes on bit for bit."
             return {"status": say(kept), "go_on": {"visible": True}}
-        told = " ".join(["Inverted and saved.", *notes, "Now change words of its prompt: Edit."])
+        told = ". ".join(["Inverted and saved", *notes, "Now change words of its prompt: Edit."])
         return {**self._opened(g.sheet, folder), "status": say(told), "go_on": {"visible": False}}
 
     def _fit(self, g: Any, words: Sequence[str], what: str) -> tuple[Path, list[str]]:

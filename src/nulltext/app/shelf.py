@@ -36,9 +36,9 @@ def fidelity(folder: Path) -> str:
     """How well a picture was inverted and what it cost, in one line."""
     numbers = read_json(folder / "metrics.json")
     if not numbers:
-        return f"Reconstruction {read_facts(folder / ARTIFACT)['psnr']:.2f} dB PSNR"
+        return f"PSNR of {folder.name}: {read_facts(folder / ARTIFACT)['psnr']:.2f} dB"
     costs = f"{numbers['unet_forwards']} evaluations and {numbers['unet_backwards']} gradients of the network"
-    return f"{summary(numbers, method_of(numbers))}; {costs}"
+    return f"PSNR of {summary(numbers, method_of(numbers))}; {costs}"
 
 
 def history(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
