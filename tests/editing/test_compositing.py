@@ -69,3 +69,13 @@ def test_the_changed_share_counts_what_can_be_seen_inside_the_mask():
     assert changed_share(edited, unedited, mask) == pytest.approx(0.5, abs=0.05)
     assert changed_share(edited / 5, unedited, mask) == 0.0  # too little to see
     assert changed_share(edited, unedited, torch.zeros(16, 16)) == 0.0
+
+
+def test_a_changed_shape_is_taken_whole_and_a_faint_one_alone_is_not():
+    picture, mask, change = torch.zeros(3, 64, 64), torch.ones(16, 16), torch.zeros(64, 64)
+    change[16:28, 16:40] = 1.0
+    change[28:44, 20:24] = 0.2  # a leg of the old shape, fainter than what is clear
+    change[52:57, 52:57] = 0.2  # as faint, and by itself
+    kept = keep_pixels(picture, picture + change, picture, mask)
+    torch.testing.assert_close(kept[:, 16:43, 20:24], change[16:43, 20:24].expand(3, -1, -1))
+    assert torch.equal(kept[:, 50:], picture[:, 50:])
