@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from quick_inversion import SWAP, quick_inversion
 from nulltext.data.frame import Placement
 from nulltext.editing import REGIONS, Edit, Region, edit
 from nulltext.editing.regions.given import fit_mask, word_mask
-from nulltext.editing.regions.noise_difference import automatic_mask, otsu_threshold, probe_steps
+from nulltext.editing.regions.noise_difference import (
+    NoiseDifference,
+    automatic_mask,
+    otsu_threshold,
+    probe_steps,
+)
 from nulltext.errors import UserError
 from nulltext.models.base import DiffusionModel
 
@@ -129,3 +135,13 @@ def test_the_union_of_regions_is_bounded_by_the_given_mask(sd):
         (result,) = edit(model, inversion, wanted).results
     assert result.mask[:8, :6].min() == 1 and result.mask[8:].max() == 0 and result.mask[:, 6:].max() == 0
     assert set(REGIONS) == {"auto", "words", "given"}
+
+
+def test_the_weaker_of_two_changes_has_a_mask_of_its_own_and_what_hardly_differs_has_none():
+    difference = torch.zeros(3, 24, 24)
+    difference[0, 2:8, 2:8] = 1.0  # a new animal
+    difference[1, 14:20, 2:8] = 0.2  # another background behind it
+    difference[2, 2:8, 16:22] = 0.01  # a word's form
+    context = SimpleNamespace(difference=lambda: difference, edit=Edit("a photo of a dog"))
+    mask = NoiseDifference().find(context)
+    assert mask[5, 5] == 1 and mask[17, 5] == 1 and mask[5, 19] == 0 and mask[17, 19] == 0
