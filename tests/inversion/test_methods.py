@@ -181,7 +181,7 @@ def test_what_a_file_can_serve(tiny_sd: Path, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
     for other_noise in ({"seed": 1, "local_blend": "auto"}, {"detail_steps": 3}):
         with pytest.raises(UserError, match="leave out seed and detail_steps"):
-            edit(model, inversions["residual"], replace(change, **{"detail_steps": None, **other_noise}))
+            edit(model, inversions["residual"], replace(change, **{"detail_steps": 0, **other_noise}))
 
 
 def test_residual_takes_no_refined_pivot_but_makes_its_own(tiny_sd: Path) -> None:
