@@ -51,15 +51,13 @@ def curve(family: str, name: str, base: InversionMethod, line: str = "-o", **var
 
 
 EMPTY, SOURCE = "empty prompt", "source prompt"
-LEARNING = replace(DEFAULT, detail_steps=0)
-ADAM = replace(LEARNING, steps=20, optimizer=partial(Adam, lr=0.1))
-REFINED = replace(FAST, detail_steps=0)
-PUBLISHED = NegativePrompt(detail_steps=0, fixed_point_iterations=0, pivot_tolerance=0.0)
+ADAM = replace(DEFAULT, steps=20, optimizer=partial(Adam, lr=0.1))
+PUBLISHED = NegativePrompt(fixed_point_iterations=0, pivot_tolerance=0.0)
 STEPS = (10, 20, 50)
 CURVES = (  # at most five
-    curve(EMPTY, "from the empty prompt, the default's optimiser", LEARNING, inner_steps=(2, 4, 6, 8, 10)),
+    curve(EMPTY, "from the empty prompt, the default's optimiser", DEFAULT, inner_steps=(2, 4, 6, 8, 10)),
     curve(EMPTY, "from the empty prompt, Adam at rate 0.1", ADAM, "--s", inner_steps=(1, 2, 3, 5, 10)),
-    curve(SOURCE, "negative prompt, refined pivot (fast)", REFINED, steps=STEPS),
+    curve(SOURCE, "negative prompt, refined pivot (fast)", FAST, steps=STEPS),
     curve(SOURCE, "negative prompt as published", PUBLISHED, "--s", steps=STEPS),
     curve("reference", "the reference", PAPER, "-*", inner_steps=(1, 3, 10)),
 )

@@ -48,7 +48,7 @@ PAPER = method_of(CONFIGS / "paper.yaml")
 DEFAULT = method_of(CONFIGS / "nulltext.yaml")
 FAST = method_of(CONFIGS / "fast.yaml")
 FLOW = method_of(CONFIGS / "flow.yaml")
-PLAIN = {"steps": 50, "fixed_point_iterations": 0, "pivot_tolerance": 0.0, "detail_steps": 0}
+PLAIN = {"steps": 50, "fixed_point_iterations": 0, "pivot_tolerance": 0.0}
 REFERENCE = "reference"
 METHODS: dict[str, Entry] = {
     REFERENCE: Entry("reference, unfrozen, fp32", PAPER),

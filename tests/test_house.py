@@ -50,7 +50,7 @@ LAZILY = ("nulltext.farmyard", "nulltext.app")
 MOST_LINES = 300
 MOST_LINES_OF_A_FUNCTION = 60
 MOST_ARGUMENTS = 7
-MOST_LINES_OF_THE_CORE = 15_060  # a little above what it has, so that growth is noticed
+MOST_LINES_OF_THE_CORE = 14_780  # a little above what it has, so that growth is noticed
 
 
 def name_of(file: Path) -> str:

@@ -37,7 +37,7 @@ def test_the_front_has_at_most_five_curves_of_three_families() -> None:
 
 def test_a_point_has_the_counts_of_one_picture(tiny_sd: Path) -> None:
     model = DiffusionModel.from_pretrained(str(tiny_sd))
-    method = DDIM(steps=3, fixed_point_iterations=0, detail_steps=0)
+    method = DDIM(steps=3, fixed_point_iterations=0)
     curve = front.Curve("source prompt", "DDIM", (method,))
     point = front.measure(model, subjects.subjects_of(model, 2, 0), curve, method)
     assert (point.evaluations, point.settings) == (

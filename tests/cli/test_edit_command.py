@@ -124,8 +124,8 @@ def test_options_of_the_command_line_become_an_edit():
     assert edit.cross_replace == {"default": 0.8, "hat": 0.4} and edit.local_blend is None
     edits, swept = edits_of({"prompt": SWAP, "guidance_scale": "3, 7.5"})
     assert [e.guidance_scale for e in edits] == [3.0, 7.5] and swept == {"guidance_scale": (3.0, 7.5)}
-    edits, swept = edits_of({"prompt": SWAP, "detail_steps": "0,10"})
-    assert [e.detail_steps for e in edits] == [0, 10] and swept == {"detail_steps": (0, 10)}
+    edits, swept = edits_of({"prompt": SWAP, "seed": "0,10"})
+    assert [e.seed for e in edits] == [0, 10] and swept == {"seed": (0, 10)}
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,7 @@ def test_options_of_the_command_line_become_an_edit():
         (["--inversion", "{run}", "--prompt", "a hat", "--kind", "replace"], "Use kind: refine"),
         (["--inversion", "{run}", "--prompt", SWAP, "--self_replace", "1.5"], "self_replace is a share"),
         (["--inversion", "{run}", "--prompt", SWAP, "--self_replace", "much"], "'much' is no number"),
-        (["--inversion", "{run}", "--prompt", SWAP, "--detail_steps", "0,2.5"], "'2.5' is no whole number"),
-        (["--inversion", "{run}", "--prompt", SWAP, "--detail_steps", "-1"], "between 0 and 1000, not -1"),
+        (["--inversion", "{run}", "--prompt", SWAP, "--seed", "0,2.5"], "'2.5' is no whole number"),
         (["--inversion", "{run}", "--prompt", SWAP, "--equalizer", "hat"], "hat:2.0"),
         (["--inversion", "{run}", "--prompt", SWAP, "--knid", "plain"], "did you mean --kind"),
         (["--inversion", "{run}", "--prompt", SWAP, "--model", "/nowhere"], "/nowhere"),
@@ -257,7 +256,7 @@ def test_the_method_is_the_files_own_and_one_that_it_cannot_serve_is_refused(tin
     words = ["--inversion", str(tmp_path), "--prompt", SWAP, "--kind", "plain"]
     assert main(words) == 0
     facts = json.loads((path.parent / "edits" / "a-red-hat.json").read_text())
-    assert facts["method"] == "flow_edit" and facts["detail_steps"] == 0
+    assert facts["method"] == "flow_edit"
     with pytest.raises(UserError, match="was made by flow_edit and cannot serve null_text"):
         main([*words, "--method", "null_text"])
     with pytest.raises(UserError, match="starts from the source's own latents"):

@@ -59,8 +59,6 @@ KINDS = {
     "words and auto": Edit(SWAP, local_blend=["auto", "hat"]),
     "empty null everywhere": Edit(SWAP, null="empty", local_blend=None),
     "seed": Edit(SWAP, seed=3),
-    "calm detail": Edit(SWAP, detail_steps=2),
-    "calm detail and a seed": Edit(SWAP, detail_steps=2, seed=3),
 }
 
 
@@ -89,7 +87,7 @@ def test_target_equals_source_gives_the_reconstruction_for_every_kind(tiny_sd, s
             local_blend="barn" if e.local_blend == "barn,hat" else e.local_blend,
         )
         for e in KINDS.values()
-        if e.null == "auto" and e.seed is None and not e.detail_steps and e.local_blend != ["auto", "hat"]
+        if e.null == "auto" and e.seed is None and e.local_blend != ["auto", "hat"]
     ]
     same.append(Edit(SOURCE, mask=torch.ones(32, 24)))
     with pytest.warns(UserWarning, match="this edit is the reconstruction"):
@@ -237,10 +235,6 @@ def test_user_errors_say_what_to_type(sd, tmp_path):
         "use kind: reweight": dict(prompt=SWAP, kind="plain", equalizer={"hat": 2}),
         "--equalizer hat": dict(prompt=SWAP, kind="reweight"),
         "guidance_scale must be 0 or more": dict(prompt=SWAP, guidance_scale=float("nan")),
-        "detail_steps must be a whole number between 0 and 1000, not -1": dict(prompt=SWAP, detail_steps=-1),
-        "detail_steps must be a whole number between 0 and 1000, not 2.5": dict(
-            prompt=SWAP, detail_steps=2.5
-        ),
         "seed draws other noise inside a mask": dict(prompt=SWAP, seed=1, local_blend=None),
         "no such file": dict(prompt=SWAP, mask=tmp_path / "none.png"),
         "black all over": dict(prompt=SWAP, mask=torch.zeros(32, 24)),

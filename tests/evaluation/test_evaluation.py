@@ -178,7 +178,7 @@ def test_methods_are_what_they_say(finished, model):
 def test_the_null_texts_of_sdxl_lead_along_the_trajectory_they_were_learned_on(tiny_sdxl, start):
     """Also what rides along with them: SDXL's pooled embedding starts where the sequence does."""
     model = DiffusionModel.from_pretrained(str(tiny_sdxl))
-    method = NullText(steps=3, inner_steps=2, start=start, tolerance=0.0, detail_steps=0)
+    method = NullText(steps=3, inner_steps=2, start=start, tolerance=0.0)
     cond = model.embed(["a white sheep", "a black cow"], (32, 32))
     z_0 = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     state = method.begin(model, z_0, cond)

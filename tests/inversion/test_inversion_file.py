@@ -12,6 +12,7 @@ from quick_inversion import random_picture
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from nulltext.editing import Edit, edit
 from nulltext.errors import UserError
 from nulltext.inversion import NullText
 from nulltext.inversion.file import Inversion
@@ -56,6 +57,28 @@ def test_a_file_of_the_first_version_is_read(tiny: Path, tmp_path: Path) -> None
     assert inversion.method == "null_text"
     assert torch.equal(inversion.null_embeddings, written.null_embeddings)
     assert NullText().replay(model, inversion).trajectory.isfinite().all()
+
+
+def test_a_file_that_keeps_noise_for_fine_detail_is_read_without_it(tiny: Path, tmp_path: Path) -> None:
+    """Edits took their fine detail from such noise once."""
+    model = DiffusionModel.from_pretrained(str(tiny))
+    path = tmp_path / "inversion.safetensors"
+    written = invert(model, random_picture(prompt=PROMPT), method=NullText(steps=3))
+    written.save(path)
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["nulltext"])
+    old = {**facts, "detail_steps": 8, "settings": {**facts["settings"], "detail_steps": 8}}
+    tensors = {**load_file(path), "detail_noise": torch.randn_like(written.noise)}
+    save_file(tensors, path, metadata={"nulltext": json.dumps(old)})
+    inversion = Inversion.load(path)
+    inversion.check(model)
+    assert inversion.settings == written.settings
+    change = Edit("a blue barn", kind="plain", local_blend=None)
+    found, expected = (edit(model, one, change).results[0].picture for one in (inversion, written))
+    assert torch.equal(found, expected)
+    inversion.save(path)
+    with safe_open(path, framework="pt") as file:
+        assert "detail" not in file.metadata()["nulltext"] and "detail_noise" not in file.keys()
 
 
 def test_the_levels_say_which_schedule_it_was(tiny_sd: Path) -> None:

@@ -143,7 +143,7 @@ def test_residual_costs_no_evaluation_more_than_ddim_which_does_not_come_back(
 ) -> None:
     model = in_64_bits(request.getfixturevalue(family))
     picture, cost, away = random_picture(prompt=PROMPT), [], []
-    same = Edit(PROMPT, guidance_scale=1.0, null="empty", local_blend=None, detail_steps=0)
+    same = Edit(PROMPT, guidance_scale=1.0, null="empty", local_blend=None)
     for name in ("residual", "ddim"):
         before = model.forwards
         inversion = invert(model, picture, method=quick(name, fixed_point_iterations=0))
@@ -179,9 +179,8 @@ def test_what_a_file_can_serve(tiny_sd: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"fit --model.method {wanted}") as raised:
             edit(model, inversions[made_by], change, method=wanted)
         assert "\n" not in str(raised.value)
-    for other_noise in ({"seed": 1, "local_blend": "auto"}, {"detail_steps": 3}):
-        with pytest.raises(UserError, match="leave out seed and detail_steps"):
-            edit(model, inversions["residual"], replace(change, **{"detail_steps": 0, **other_noise}))
+    with pytest.raises(UserError, match="leave out seed"):
+        edit(model, inversions["residual"], replace(change, seed=1, local_blend="auto"))
 
 
 def test_residual_takes_no_refined_pivot_but_makes_its_own(tiny_sd: Path) -> None:

@@ -32,7 +32,6 @@ PLAIN = NullText(
     tolerance=0.0,
     fixed_point_iterations=0,
     pivot_tolerance=0.0,
-    detail_steps=0,
     keep_best=False,
     last_factor=1,
     shortest_step=0.0,
@@ -195,7 +194,7 @@ def test_in_a_batch_the_default_learns_as_alone() -> None:
         return network(z.double(), t, replace(text, sequence=text.sequence.double())).float()
 
     model.network = exact
-    method = NullText(steps=6, inner_steps=3, detail_steps=0)
+    method = NullText(steps=6, inner_steps=3)
     scenes = [random_scene(seed) for seed in HELD_OUT_SEEDS[:2]]
     z_0 = model.encode(torch.stack([from_image(draw(scene, 64)) for scene in scenes]))
     cond, ends = model.embed([caption(scene) for scene in scenes]), []
@@ -274,8 +273,6 @@ def test_three_bad_losses_end_the_run(tiny_sd: Path) -> None:
         ("start", 1.5),
         ("fixed_point_iterations", -1),
         ("fixed_point_iterations", 101),
-        ("detail_steps", -1),
-        ("detail_steps", 1001),
         ("pivot_tolerance", -1.0),
         ("tolerance", -1.0),
     ],

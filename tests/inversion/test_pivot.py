@@ -98,3 +98,14 @@ def test_a_refined_pivot_costs_one_forward_for_each_iteration_and_two_more(tiny_
         model.forwards = 0
         _pivot(model, model.schedule(5), k)
         assert model.forwards == forwards
+
+
+def test_a_plain_inversion_in_few_steps_ends_in_fainter_noise():
+    model = DiffusionModel.from_pretrained()
+    scene = random_scene(HELD_OUT_SEEDS.start)
+    z_0 = model.encode(from_image(draw(scene, model.default_size))[None])
+    cond = model.embed(caption(scene))
+    schedule = model.schedule(10)
+    plain = invert_to_noise(model, schedule, z_0, cond)[0]
+    refined = invert_to_noise(model, schedule, z_0, cond, 4)[0]
+    assert plain.std() < 0.85 * refined.std()

@@ -57,7 +57,7 @@ def test_the_farmyard_and_a_weighted_prompt_are_noted_once_for_many_pictures(tmp
     monkeypatch.chdir(tmp_path)
     for name in ("one.png", "two.png"):
         Image.effect_noise((64, 64), 50).convert("RGB").save(name)
-    quick = ["--model.steps", "2", "--model.inner_steps", "0", "--model.detail_steps", "0"]
+    quick = ["--model.steps", "2", "--model.inner_steps", "0"]
     assert main(["fit", *quick, "--data.image", "one.png", "two.png", "--data.prompt", "a (sheep:1.3)"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("no photographs") == printed.count("(sheep:1.3)' is read letter by letter") == 1

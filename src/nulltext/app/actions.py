@@ -32,7 +32,7 @@ from nulltext.plots import heat_over
 from nulltext.runs.finished import ARTIFACT
 from nulltext.runs.results import method_of
 
-CHOSEN = ("kind", "guidance_scale", "cross_replace", "self_replace", "null", "detail_steps", "seed")
+CHOSEN = ("kind", "guidance_scale", "cross_replace", "self_replace", "null", "seed")
 COSTS = ("method", "PSNR in dB (higher is better)", "seconds", "evaluations", "gradients", "run")
 
 

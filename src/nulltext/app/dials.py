@@ -20,8 +20,7 @@ VARIANTS: dict[str, list[dict[str, str]]] = {
     "Four layouts": [{"cross_replace": x, "self_replace": x} for x in ("0", "0.2", "0.5", "0.8")],
 }
 MORE = tuple(
-    "kind equalizer guidance_scale cross_replace self_replace threshold max_pool start null detail_steps seed "
-    "keep_pixels".split()
+    "kind equalizer guidance_scale cross_replace self_replace threshold max_pool start null seed keep_pixels".split()
 )
 """The options of ``edit`` that are folded away, under their own names."""
 

@@ -19,7 +19,7 @@ from nulltext.editing import Edit
 from nulltext.errors import UserError
 
 FILE = "inversion.safetensors"
-SWEPT = ("cross_replace", "self_replace", "guidance_scale", "threshold", "detail_steps", "seed")
+SWEPT = ("cross_replace", "self_replace", "guidance_scale", "threshold", "seed")
 """Options that take several values with commas between: all combinations are made."""
 Swept = dict[str, tuple[float, ...]]  # an option's values
 Group = tuple[str | None, list[Mapping[str, Any]]]  # a picture's name, where one is given; its edits' options
@@ -155,7 +155,7 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _number(key: str, text: str) -> float:
-    whole = key in ("detail_steps", "seed")
+    whole = key == "seed"
     try:
         return int(text) if whole else float(text)
     except ValueError:

@@ -1,8 +1,7 @@
 """Edits of an inverted picture: target prompts under the learned null embeddings, with Prompt-to-Prompt.
 
 The source's trajectory from noise to picture is computed once. Each edit is another row of a batch, sampled from the
-same noise, or from one that has its coarse part. Outside its mask it is put back on the source's trajectory after each
-step. Nothing is optimised again.
+same noise. Outside its mask it is put back on the source's trajectory after each step. Nothing is optimised again.
 """
 
 from __future__ import annotations

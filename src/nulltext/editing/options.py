@@ -52,8 +52,6 @@ class Edit:
         guidance_scale: Weight w of the prompt. By default, under a mask and with a judge, the least of 1.5, 3 and 5
             that shows what the prompt asks; otherwise the inversion's own.
         null: The null text of the edit: learned, empty, or auto (empty under a mask with a judge, else learned).
-        detail_steps: Steps of a plain DDIM inversion whose noise gives the edit its fine detail, one evaluation each;
-            0 starts from the source's own noise.
         seed: Draws other noise inside the mask: another hat on the same head.
         judge: The CLIP that says whether each change of the prompt is seen: auto, the model's own where it has one; a
             folder or a hub id; none. Where the guidance scale is open, an edit that lacks a change is made again, at
@@ -75,7 +73,6 @@ class Edit:
     keep_pixels: bool = True
     guidance_scale: float | None = None
     null: Null = "auto"
-    detail_steps: int = 0
     seed: int | None = None
     judge: str = AUTO
     name: str | None = None
@@ -87,7 +84,7 @@ class Edit:
         self.control_kind()
         check_window("start", self.start)
         check_window("threshold", 0.0 if self.threshold is None else self.threshold)
-        nulls, w, detail, mask = get_args(Null), self.guidance_scale, self.detail_steps, self.mask
+        nulls, w, mask = get_args(Null), self.guidance_scale, self.mask
         refused = {
             f"null {self.null!r} is not one of {', '.join(nulls)}": self.null not in nulls,
             f"max_pool must be odd and at least 1, not {self.max_pool}; 3 grows by one latent pixel": (
@@ -95,9 +92,6 @@ class Edit:
             ),
             f"guidance_scale must be 0 or more, not {w}; 1.5 to 7.5 are usual": (
                 w is not None and not 0 <= w < math.inf
-            ),
-            f"detail_steps must be a whole number between 0 and 1000, not {detail}; 0 starts from the source's noise": (
-                detail not in range(1001)
             ),
             f"cannot read the mask {mask}: no such file; give a picture, white where to edit": (
                 isinstance(mask, Path) and not mask.exists()

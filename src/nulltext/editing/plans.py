@@ -15,7 +15,7 @@ from nulltext.data.prompts import weights_note
 from nulltext.editing.kinds import WINDOW, name_of
 from nulltext.editing.kinds.base import RowControl
 from nulltext.editing.kinds.controls import AttentionControl
-from nulltext.editing.noise import other_noise, start_noise
+from nulltext.editing.noise import other_noise
 from nulltext.editing.options import AUTO, Edit
 from nulltext.editing.phrases import note_on
 from nulltext.editing.regions import REGIONS, Context, Region, Source, regions_of
@@ -105,16 +105,14 @@ def choose(
     source, choices = tokenize(model.tokenizer, inversion.prompt), []
     for edit, has_judge in zip(edits, judged, strict=True):
         target = tokenize(model.tokenizer, edit.prompt)
-        if held and (edit.seed is not None or edit.detail_steps):
+        if held and edit.seed is not None:
             raise UserError(
-                "by this method an edit starts from the source's own latents; leave out seed and detail_steps, or give "
-                "--method ddim"
+                "by this method an edit starts from the source's own latents; leave out seed, or give --method ddim"
             )
         for word in (*attention, *edit.blend_words):
             find_word(source if has_word(source, word) else target, word)
         same = target.ids == source.ids and not edit.equalizer
         taken = _taken(edit, source, target, inversion.guidance_scale, gently=has_judge and not same)
-        taken = replace(taken, detail_steps=0) if held else taken
         control = taken.control_kind().control(source, target, inversion.steps)
         choices.append(Choice(edit, taken, source, target, control, same, held))
     return choices
@@ -162,13 +160,12 @@ def prepare(source: Source, choices: Sequence[Choice], batch_size: int) -> list[
     context = partial(Context, source.inversion, source.size, source.model.device)
     contexts = [context(c.edit, c.source, c.target, partial(difference, k)) for k, c in enumerate(choices)]
     bounds = [REGIONS["given"]().find(context) for context in contexts]
-    starts = {steps: start_noise(source, steps) for steps in {c.taken.detail_steps for c in choices}}
-    plans = []
+    start, plans = source.trajectory[source.replay.first], []
     for k, choice in enumerate(choices):
         if choice.same:
             prompt = f"the prompt {choice.edit.prompt!r} is the source's own"
             warnings.warn(f"{prompt}: this edit is the reconstruction", stacklevel=3)
-        regions, start = regions_of(choice.edit), starts[choice.taken.detail_steps]
+        regions = regions_of(choice.edit)
         found = _union([region.find(contexts[k]) for region in regions if not region.follows_attention])
         following = [region for region in regions if region.follows_attention]
         plan = Plan(choice, choice.taken, texts[k : k + 1], contexts[k], found, following, bounds[k], start)

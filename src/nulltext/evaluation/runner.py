@@ -1,6 +1,6 @@
 """Methods side by side on a few pictures: each reconstructs them and makes their edits. No method's name is known here.
 
-The pivot, and the noise that default edits take their detail from, are made once for a picture and used by all methods.
+The pivot is made once for a picture and used by all methods.
 """
 
 import time
@@ -59,7 +59,7 @@ class Batch:
     z_0: Tensor  # (S, C, h, w)
     cond: Conditioning  # S rows
     cost: Cost
-    made: dict[Hashable, tuple[Any, Cost]] = field(default_factory=dict)  # pivots, and noise for details
+    made: dict[Hashable, tuple[Any, Cost]] = field(default_factory=dict)  # pivots
 
 
 class Runner:

@@ -53,7 +53,6 @@ def edit_of(
         local_blend=None,
         guidance_scale=guidance_scale,
         null="learned",
-        detail_steps=0,
         keep_pixels=False,
     )
     if way == "plain":

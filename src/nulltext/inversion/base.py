@@ -36,7 +36,6 @@ class State:
     pivot: Tensor  # (T + 1, B, C, h, w), noisiest first
     z: Tensor  # (B, C, h, w), the guided trajectory so far
     null: Sequence[Tensor]  # T of (B, L, d), the null embedding of each step
-    detail_noise: Tensor | None = None  # (B, C, h, w), see plain_noise
     memory: dict[str, Tensor] = field(default_factory=dict)  # what a method carries from step to step
     warm: bool = True  # whether a step may start where the one before ended; not from given embeddings
 
@@ -102,8 +101,6 @@ class InversionMethod:
             0 always takes all iterations.
         start_sigma: Flows only: the noise level that inversion ends at and sampling starts from. At 1 nothing of the
             picture would be left in the latents.
-        detail_steps: Steps of a plain DDIM inversion whose noise edits take their fine detail from, one forward each;
-            0 stores none.
     """
 
     steps: int = 20
@@ -111,7 +108,6 @@ class InversionMethod:
     fixed_point_iterations: int = 4
     pivot_tolerance: float = 1e-5
     start_sigma: float = 0.97
-    detail_steps: int = 0
 
     title: ClassVar[str]  # what tables and pictures call it
     stores_pivot: ClassVar[bool] = False  # whether the file holds the pivot, for replay
@@ -133,7 +129,6 @@ class InversionMethod:
         self.limit("guidance_scale", 0, math.inf, "7.5 is the paper's choice")
         self.limit("fixed_point_iterations", 0, MAX_ITERATIONS, "0 is plain DDIM inversion")
         self.limit("pivot_tolerance", 0, math.inf, "0 always takes all iterations")
-        self.limit("detail_steps", 0, 1000, "0 stores nothing for edits")
         if not 0 < self.start_sigma <= 1:
             raise UserError(
                 f"start_sigma must lie above 0 and up to 1, not {self.start_sigma}; 0.97 is usual"
@@ -163,12 +158,7 @@ class InversionMethod:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if model.kind != "flow":
             del plain["start_sigma"]
-        return {**plain, "detail_steps": self.stored_detail, "precision": model.precision}
-
-    @property
-    def stored_detail(self) -> int:
-        """The steps of the plain inversion whose noise is stored; none where edits are tied to the source's."""
-        return 0 if self.held else self.detail_steps
+        return {**plain, "precision": model.precision}
 
     @torch.no_grad()
     def begin(
@@ -179,9 +169,8 @@ class InversionMethod:
         schedule, null_text = self.schedule(model, size), self.null_text(model, cond, size)
         pivot = self.make_pivot(model, schedule, z_0, cond) if pivot is None else pivot
         start = self.learnable(model, null_text)
-        detail = plain_noise(model, z_0, cond, self.stored_detail, self.start_sigma)
         null = [start.clone() for _ in range(self.steps)]
-        return State(schedule, cond, null_text, pivot, pivot[0], null, detail)
+        return State(schedule, cond, null_text, pivot, pivot[0], null)
 
     def make_pivot(
         self, model: DiffusionModel, schedule: Schedule, z_0: Tensor, cond: Conditioning
@@ -247,21 +236,6 @@ def guided_denoiser(
         return guide(both[: len(z)], both[len(z) :], w)
 
     return denoise
-
-
-@torch.no_grad()
-def plain_noise(
-    model: DiffusionModel, z_0: Tensor, cond: Conditioning, steps: int, start_sigma: float = 1.0
-) -> Tensor | None:
-    """The noise (B, C, h, w) of a plain inversion in few steps, one forward each; None for no steps.
-
-    The fewer and the less refined the steps of an inversion, the fainter the noise in which it ends. Edits take their
-    fine detail from it (``nulltext.editing.noise``).
-    """
-    if not steps:
-        return None
-    schedule = from_sigma(model.schedule(steps, pixel_size(model, z_0)), start_sigma)
-    return invert_to_noise(model, schedule, z_0, cond)[0]
 
 
 def from_sigma(schedule: Schedule, start: float) -> Schedule:

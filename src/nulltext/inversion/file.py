@@ -51,8 +51,6 @@ class Inversion:
     sigmas: list[float] = field(default_factory=list)
     placement: dict[str, Any] = field(default_factory=dict)  # how the photo's pixels map to the model's
     pooled: Tensor | None = None  # (p,), SDXL: the null text's pooled embedding
-    detail_steps: int = 0  # of the plain inversion that ended in the detail noise
-    detail_noise: Tensor | None = None  # (C, h, w), see inversion.base.plain_noise
     pivot: Tensor | None = None  # (T + 1, C, h, w), where the method replays it
     residuals: Tensor | None = None  # (T, C, h, w), what each step adds, where the pivot was drawn
 
@@ -110,7 +108,7 @@ class Inversion:
             )
         embeddings, noise = (self.steps, *model.embedding_shape), model.latent_shape(self.size)
         along = [x[0] for x in (self.pivot, self.residuals) if x is not None]
-        stored = [x for x in (self.noise, self.detail_noise, *along) if x is not None]
+        stored = [self.noise, *along]
         rows, width = self.null_embeddings.shape[1:]
         fits = width == embeddings[2] and model.learned.fits(rows, width)
         if not fits or any(tuple(x.shape) != noise for x in stored):

@@ -73,7 +73,7 @@ def describe(
     height, width = picture.pixels.shape[-2:]
     alphas, sigmas = levels(state.schedule)
     pooled = None if model.learned.pooled else state.null_text.extras.get("pooled")
-    detail, residuals = state.detail_noise, state.memory.get("residuals")
+    residuals = state.memory.get("residuals")
     return Inversion(
         null_embeddings=torch.stack([null.detach()[b] for null in state.null]),
         noise=state.pivot[0, b],
@@ -99,8 +99,6 @@ def describe(
         sigmas=sigmas,
         placement=picture.placement.to_dict() if picture.placement else {},
         pooled=None if pooled is None else pooled[b],
-        detail_steps=0 if detail is None else method.stored_detail,
-        detail_noise=None if detail is None else detail[b],
         pivot=state.pivot[:, b] if method.stores_pivot else None,
         residuals=None if residuals is None else residuals[:, b],
     )

@@ -13,14 +13,15 @@ from nulltext.errors import UserError
 from nulltext.inversion.base import MAX_ITERATIONS
 
 FORMAT_VERSION = 1
-DIMENSIONS = {"null_embeddings": 3, "noise": 3, "detail_noise": 3, "pooled": 1, "pivot": 4, "residuals": 4}
+DIMENSIONS = {"null_embeddings": 3, "noise": 3, "pooled": 1, "pivot": 4, "residuals": 4}
 MAX_BYTES = 2**31  # of one tensor in fp32; SDXL at a thousand steps takes a third of it
 MAX_SIDE = 2**16  # pixels
 MAX_PROMPT = 10_000  # characters
-MAX_STEPS = 1000  # T, and of a plain inversion
+MAX_STEPS = 1000  # T
 TEXTS = tuple("prompt model fingerprint crop source_sha256 method variant revision family kind".split())
 NUMBERS = ("guidance_scale", "psnr", "fixed_point_iterations", "pivot_tolerance")
 MAPPINGS = ("scheduler", "settings", "placement")
+FORMER = ("detail_steps", "detail_noise")  # in older files, read over
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -40,7 +41,10 @@ def read_facts(path: Path) -> dict[str, Any]:
             reads = f"this nulltext reads {FORMAT_VERSION}"
             raise UserError(f"{path} has format {version}, {reads}; upgrade nulltext")
         _check_facts(facts)
-        for name in file.keys():
+        for name in FORMER:
+            facts.pop(name, None)
+            facts.get("settings", {}).pop(name, None)
+        for name in [name for name in file.keys() if name not in FORMER]:
             shape = file.get_slice(name).get_shape()
             if DIMENSIONS.get(name) != len(shape) or not 0 < 4 * math.prod(shape) <= MAX_BYTES:
                 raise ValueError(f"its tensor {name[:40]} has the shape {shape}")
@@ -54,7 +58,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     facts = read_facts(path)
     with _blaming(path):
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys() if name not in FORMER}
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise ValueError("its tensors are not finite")
         if len(tensors["null_embeddings"]) != len(facts["timesteps"]) or "noise" not in tensors:
@@ -63,8 +67,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ValueError("its pivot has another length")
         if "residuals" in tensors and len(tensors["residuals"]) != len(facts["timesteps"]):
             raise ValueError("its residuals have another length")
-        if ("detail_noise" in tensors) != bool(facts.get("detail_steps")):
-            raise ValueError("its detail has no steps or its steps no detail")
     return facts, tensors
 
 
@@ -82,7 +84,6 @@ def _check_facts(facts: Any) -> None:
         and [isinstance(side, int) and 0 < side <= MAX_SIDE for side in facts["size"]] == [True, True]
         and len(facts["prompt"]) <= MAX_PROMPT
         and facts.get("fixed_point_iterations", 0) in range(MAX_ITERATIONS + 1)
-        and facts.get("detail_steps", 0) in range(MAX_STEPS + 1)
     )
     if not good:
         raise ValueError("its header makes no sense")

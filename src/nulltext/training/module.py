@@ -44,7 +44,6 @@ class NullTextInversion(LightningModule):
     cursor: Tensor  # steps done in this group: the truth about progress
     z: Tensor  # (B, C, h, w), the guided trajectory at level ``cursor``
     pivot: Tensor  # (T + 1, B, C, h, w)
-    detail_noise: Tensor  # (B, C, h, w), or empty
 
     def __init__(
         self,
@@ -65,7 +64,6 @@ class NullTextInversion(LightningModule):
         self.register_buffer("cursor", torch.tensor(0))
         self.register_buffer("z", torch.empty(0))
         self.register_buffer("pivot", torch.empty(0))
-        self.register_buffer("detail_noise", torch.empty(0))
         self.memory: dict[str, Tensor] = {}
         self.cost = Cost()
         self.pictures: tuple[Picture, ...] = ()
@@ -131,7 +129,6 @@ class NullTextInversion(LightningModule):
         for parameter, null in zip(self.null, nulls, strict=True):
             parameter.data = null.expand_as(begun.null[0]).clone()
         self.pivot, self.z = begun.pivot, begun.z
-        self.detail_noise = z_0.new_empty(0) if begun.detail_noise is None else begun.detail_noise
         self.state = dataclasses.replace(begun, null=list(self.null), warm=self.init is None)
         self.memory = self.state.memory
         self.cost.seconds_pivot = seconds_since(started)
@@ -144,8 +141,7 @@ class NullTextInversion(LightningModule):
         cond, size = self._embed(pictures), pictures[0].size
         schedule = self.method.schedule(self.model, size)
         null_text = self.method.null_text(self.model, cond, size)
-        detail = self.detail_noise if len(self.detail_noise) else None
-        state = State(schedule, cond, null_text, self.pivot, self.z, list(self.null), detail)
+        state = State(schedule, cond, null_text, self.pivot, self.z, list(self.null))
         self.state = dataclasses.replace(state, memory=self.memory, warm=self.init is None)
 
     def _embed(self, pictures: tuple[Picture, ...]) -> Conditioning:
@@ -189,7 +185,8 @@ class NullTextInversion(LightningModule):
         self.resumed, self.memory = facts, dict(facts["memory"])
         self.cost = Cost(**{name: facts["cost"][name] for name in vars(Cost())})
         saved = checkpoint["state_dict"]
-        for name in ("z", "pivot", "detail_noise"):
+        saved.pop("detail_noise", None)  # of an older run
+        for name in ("z", "pivot"):
             setattr(self, name, torch.empty_like(saved[name]))
         for i, parameter in enumerate(self.null):
             parameter.data = torch.empty_like(saved[f"null.{i}"])
