@@ -135,8 +135,8 @@ def accuracy(read: Mapping[str, Sequence[Any]], k: int, before: Scene, after: Sc
 class Bench:
     """A model that knows the farmyard, and the CLIP that reads its pictures."""
 
-    def __init__(self, pretrained: str, clip: str) -> None:
-        self.model = DiffusionModel.from_pretrained(pretrained)
+    def __init__(self, pretrained: str, clip: str, device: str = "cpu") -> None:
+        self.model = DiffusionModel.from_pretrained(pretrained, device=device)
         self.scorer = ClipScorer.from_pretrained(clip)
         self.reader = Reader(farm.SHIPPED, self.scorer.text_features)
 
@@ -157,11 +157,13 @@ class Bench:
             wanted = [Edit(caption(change.after), **way.options) for change in changes]
             if name == TRUTH:
                 true = torch.stack([self.drawn(scene) for scene in (before, *(c.after for c in changes))])
-                made = as_saved(self.model.decode(self.model.encode(true)))
+                made = as_saved(self.model.decode(self.model.encode(true)).cpu())
             else:
                 edited = edit(self.model, source, wanted, method=way.replay, original=pixels, batch_size=16)
                 made = as_saved(
-                    torch.stack([edited.reconstruction.cpu(), *(r.picture for r in edited.results)])
+                    torch.stack(
+                        [x.cpu() for x in (edited.reconstruction, *(r.picture for r in edited.results))]
+                    )
                 )
             pictures[name], cost = list(made), self.model.forwards / len(changes)
             for k, change in enumerate(changes):
@@ -208,7 +210,7 @@ def table(rows: Sequence[Mapping[str, Any]], command: str) -> str:
 def work(options: argparse.Namespace, command: str) -> None:
     """Measures, prints, writes."""
     names = GROUPS.get(options.ways) or [list(WAYS)[int(k)] for k in options.ways.split(",")]
-    ways, bench = {name: WAYS[name] for name in names}, Bench(options.model, options.clip)
+    ways, bench = {name: WAYS[name] for name in names}, Bench(options.model, options.clip, options.device)
     rows = list[dict[str, Any]]()
     for k, (before, changes) in enumerate(scenes(options.changes, options.scenes, options.seed)):
         made, pictures = bench.measure(before, changes, ways)

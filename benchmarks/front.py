@@ -20,7 +20,7 @@ from statistics import mean
 import torch
 from measuring import in_one_line, options_of, publish
 from methods import DEFAULT, FAST, PAPER, run_method
-from subjects import KINDS, Subject, check_installed, decibels, subjects_of
+from subjects import KINDS, Subject, decibels, subjects_of
 from torch.optim import Adam
 
 from nulltext.errors import UserError
@@ -134,7 +134,6 @@ def work(options: argparse.Namespace) -> None:
         UserError: No curve has such a word, or there is no such model.
     """
     curves = [curve for curve in CURVES if any(word in curve.name for word in options.curves)]
-    check_installed(*["skimage"] * bool(options.photographs))
     if not curves:
         raise UserError("no curve has such a word; there are: " + "; ".join(curve.name for curve in CURVES))
     model = DiffusionModel.from_pretrained(options.model, device=options.device)

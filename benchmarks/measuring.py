@@ -9,8 +9,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -44,6 +46,15 @@ def median_seconds(device: torch.device, work: Callable[[], Any], repeats: int) 
         work()
         seconds.append(elapsed())
     return statistics.median(seconds)
+
+
+@contextmanager
+def room(keep: Path | None) -> Iterator[Path]:
+    """The folder of finished rows: one to keep, or one that goes."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    with nullcontext(keep) if keep else TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def measure_apart(method: str, argv: Sequence[str], folder: Path) -> tuple[Any, Path]:
@@ -83,7 +94,8 @@ def in_one_line(work: Callable[[], object]) -> int:
     """Runs a benchmark; a user's mistake is one line and exit code 2."""
     try:
         work()
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError, ModuleNotFoundError) as error:
+        hint = "; pip install 'nulltext[eval]'" if isinstance(error, ModuleNotFoundError) else ""
+        print(f"error: {error}{hint}", file=sys.stderr)
         return 2
     return 0

@@ -59,7 +59,7 @@ def artifacts(run: Path) -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Runs it."""
+    """Runs a folder on each number of devices, compares what they left, and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pretrained", default="farmyard")
     parser.add_argument("--pictures", type=int, default=24)
@@ -67,23 +67,16 @@ def main() -> None:
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2])
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        devices_compared(Path(name), words)
-
-
-def devices_compared(room: Path, words: argparse.Namespace) -> None:
-    """Runs a folder on each number of devices, compares what they left, and prints."""
-    draw_folder(room / "farm", words.pictures, words.broken)
-    runs = {devices: fit(room, words.pretrained, devices) for devices in words.devices}
-    first, _, run = runs[words.devices[0]]
-    expected = artifacts(run)
-    for devices, (seconds, code, folder) in runs.items():
-        same = "the same bits" if artifacts(folder) == expected else "OTHER BITS"
-        print(
-            f"{devices} devices: {seconds:.1f} s ({seconds / first:.2f} of the first), exit code {code}, "
-            f"{len(artifacts(folder))} inversions, {same}"
-        )
-    sizes = [len(content) for content in expected.values()]
-    print(f"an inversion takes {sum(sizes) / len(sizes) / 1024:.0f} KiB in fp32")
+        draw_folder(Path(name) / "farm", words.pictures, words.broken)
+        runs = {devices: fit(Path(name), words.pretrained, devices) for devices in words.devices}
+        left = {devices: artifacts(run) for devices, (_, _, run) in runs.items()}
+    expected, first = left[words.devices[0]], runs[words.devices[0]][0]
+    for devices, (seconds, code, _) in runs.items():
+        same = "the same bits" if left[devices] == expected else "OTHER BITS"
+        share, found = seconds / first, f"{len(left[devices])} inversions"
+        print(f"{devices} devices: {seconds:.1f} s ({share:.2f} of the first), exit {code}, {found}, {same}")
+    mean = sum(map(len, expected.values())) / len(expected)
+    print(f"an inversion takes {mean / 1024:.0f} KiB in fp32")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from large_models import Shape, random_unet
-from measuring import device_words, measure_apart, median_seconds
+from large_models import Shape, random_network
+from measuring import device_words, measure_apart, median_seconds, room
 from methods import DEFAULT, run_method
 from reference import INNER_STEPS, STEPS
 from subjects import subjects_of
@@ -27,18 +25,21 @@ LEVEL = Level(torch.tensor(0.5), torch.tensor(0.5))  # of what is measured; any 
 
 @dataclass(frozen=True)
 class Row:
-    """How the UNet lies in memory and computes, and what is there beside it."""
+    """How the network lies in memory and computes, and what is there beside it."""
 
     dtype: torch.dtype = torch.float32
     frozen: bool = True
     checkpointing: bool = False  # activations are computed again going back
     whole: bool = False  # the VAE and the text encoders too: a picture in, a picture out
     tiling: bool = False  # of the VAE
+    compiled: str | None = None  # the mode of torch.compile
 
 
 HELD = {  # how it is held in memory, beside the type
     "ours": {},
     "ours_checkpointing": {"checkpointing": True},
+    "ours_compiled": {"compiled": "default"},
+    "ours_graphs": {"compiled": "reduce-overhead"},  # CUDA graphs
     "whole": {"whole": True},
     "whole_saving": {"whole": True, "checkpointing": True, "tiling": True},
 }
@@ -68,13 +69,15 @@ def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[s
     """What one forward and one gradient cost, after a warm-up."""
     torch.manual_seed(0)
     row = ROWS[name]
-    unet = random_unet(options.shape, row.dtype).requires_grad_(not row.frozen)
+    network = random_network(options.shape, row.dtype, options.device).requires_grad_(not row.frozen)
     if row.checkpointing:
-        unet.enable_gradient_checkpointing()
-        unet.train()
-    model = Shape(unet, options.device, whole=row.whole, tiling=row.tiling)
-    side, text = unet.config.sample_size, model.embed("")
-    z = torch.randn(1, unet.config.in_channels, side, side, device=model.device)
+        network.enable_gradient_checkpointing()
+        network.train()
+    if row.compiled:
+        network.compile(mode=row.compiled)
+    model = Shape(network, options.device, whole=row.whole, tiling=row.tiling)
+    side, text = network.config.sample_size, model.embed("")
+    z = torch.randn(1, network.config.in_channels, side, side, device=model.device)
     if row.whole:
         z = model.encode(torch.rand(1, 3, 8 * side, 8 * side) * 2 - 1)
 
@@ -82,13 +85,17 @@ def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[s
         learned = text.with_sequence(text.sequence.clone().requires_grad_(True))
         model.predict_at(z, 500, LEVEL, learned).output.square().mean().backward()
 
-    gradient()
+    @torch.no_grad()
+    def forward() -> None:
+        model.predict_at(z, 500, LEVEL, text)
+
+    for warm_up in (3 if row.compiled else 1) * (gradient, forward):  # a graph is captured late
+        warm_up()
     if row.whole:
         model.decode(z)
     timed = partial(median_seconds, model.device, repeats=options.repeats)
-    forward = timed(torch.no_grad()(lambda: model.predict_at(z, 500, LEVEL, text)))
-    seconds, peak = timed(gradient), peak_memory(model.device)
-    return Units(name, unet.num_parameters(), forward, seconds, peak, device_words(model.device)), {}
+    seconds, peak = (timed(forward), timed(gradient)), peak_memory(model.device)
+    return Units(name, network.num_parameters(), *seconds, peak, device_words(model.device)), {}
 
 
 def counts_of_default(number: int = 4) -> tuple[float, float]:
@@ -107,32 +114,21 @@ def minutes_of(units: Units, counts: tuple[float, float]) -> float:
 
 def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The reference's and our inversion at a large shape: Markdown, and the same as data."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = [Units(**measure_apart(name, argv, Path(folder))[0]) for name in options.rows]
-    default = counts_of_default()
-    lines = [
-        "| | forward, s | gradient, s | peak memory | `paper` at most, min | the default, min |",
-        "|---|---|---|---|---|---|",
-    ]
-    first = next((units for units in found if units.name == "reference"), None)
-    for units in found:
-        minutes = [f"{minutes_of(units, MOST):.2f}", f"{minutes_of(units, default):.2f}"]
-        if first and units is not first:
-            paper, ours = (minutes_of(units, counts) / minutes_of(first, MOST) for counts in (MOST, default))
-            minutes = [f"{minutes[0]} ({paper:.2f})", f"{minutes[1]} (1/{1 / ours:.0f})"]
-        if units is first:
-            minutes[1] = "-"
-        cells = [f"{units.forward:.3f}", f"{units.gradient:.3f}", f"{units.peak_bytes / 2**30:.2f} GiB"]
-        lines.append(f"| {units.name} | {' | '.join([*cells, *minutes])} |")
+    with room(options.keep) as folder:
+        found = [Units(**measure_apart(name, argv, folder)[0]) for name in options.rows]
+    default, device = counts_of_default(), f"{found[0].device}, torch {torch.__version__}"
+    base = next((minutes_of(units, MOST) for units in found if units.name == "reference"), 0)
     text = (
-        f"Random weights of {options.shape} ({found[0].parameters / 1e6:.0f} million), at its own resolution, "
-        f"{found[0].device}, torch {torch.__version__}. Minutes are counts of evaluations times the measured parts: "
-        f"`paper` at most {MOST[0]} forwards and {MOST[1]} backwards, the default as counted on drawings "
-        f"{default[0]:.0f} and {default[1]:.0f}. In brackets: of the reference's time.\n\n"
+        f"Random weights of {options.shape} ({found[0].parameters / 1e6:.0f} million), its own resolution, {device}. "
+        f"Minutes are counts of evaluations times the measured parts: `paper` at most {MOST[0]} forwards and "
+        f"{MOST[1]} backwards, the default as counted on drawings {default[0]:.0f} and {default[1]:.0f}. "
+        "In brackets: of the reference's time for `paper`.\n\n"
+        "| | forward, s | gradient, s | peak memory | `paper` at most, min | the default, min |\n"
+        f"{'|---' * 6}|\n"
     )
-    rows = [asdict(units) for units in found]
-    return text + "\n".join(lines) + "\n", {
-        "torch": torch.__version__,
-        "default": default,
-        "rows": rows,
-    }
+    for units in found:
+        cells = [f"{units.forward:.3f}", f"{units.gradient:.3f}", f"{units.peak_bytes / 2**30:.2f} GiB"]
+        for minutes in (minutes_of(units, MOST), minutes_of(units, default)):
+            cells.append(f"{minutes:.2f}" + (f" (1/{base / minutes:.1f})" if base else ""))
+        text += f"| {units.name} | {' | '.join(cells)} |\n"
+    return text, {"torch": torch.__version__, "default": default, "rows": list(map(asdict, found))}

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,12 +21,12 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from large_models import UNETS
-from measuring import device_words, in_one_line, measure_apart, options_of, publish, stopwatch
+from large_models import SHAPES
+from measuring import device_words, in_one_line, measure_apart, options_of, publish, room, stopwatch
 from methods import METHODS, REFERENCE, SLOW, USUAL_METHODS, run_named
 from safetensors.torch import load_file, save_file
 from shapes import ROWS, USUAL, compare_shapes, measure_shape
-from subjects import KINDS, check_installed, decibels, subjects_of
+from subjects import KINDS, decibels, subjects_of
 from torch import Tensor
 
 from nulltext.files import write_text
@@ -53,9 +51,8 @@ class Report:
     def of(self, kind: str) -> Report:
         """The same for one kind of pictures."""
         lists = ("kinds", "forwards", "backwards", "seconds", "psnr", "below_bound")
-        chosen = {
-            n: [x for x, k in zip(getattr(self, n), self.kinds, strict=True) if k == kind] for n in lists
-        }
+        mine = [k for k, found in enumerate(self.kinds) if found == kind]
+        chosen = {name: [getattr(self, name)[k] for k in mine] for name in lists}
         return Report(self.method, **chosen, peak_bytes=self.peak_bytes, device=self.device)
 
     @property
@@ -137,18 +134,13 @@ def embeddings_apart(ours: Path, theirs: Path) -> float:
 
 def compare(options: argparse.Namespace, argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """All methods over the pictures: Markdown, and the same as data."""
-    if options.keep:
-        options.keep.mkdir(parents=True, exist_ok=True)
-    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
-        found = {name: measure_apart(name, argv, Path(folder)) for name in options.methods}
+    with room(options.keep) as folder:
+        found = {name: measure_apart(name, argv, folder) for name in options.methods}
         reports = [Report(**report) for report, _ in found.values()]
-        apart = None
-        if {REFERENCE, "paper"} <= found.keys():
-            apart = embeddings_apart(found["paper"][1], found[REFERENCE][1])
-    text = (
-        f"Model {options.model}, precision {options.precision} (the reference fp32), {reports[0].device}, "
-        f"torch {torch.__version__}.\n"
-    )
+        both = [found[name][1] for name in ("paper", REFERENCE) if name in found]
+        apart = embeddings_apart(*both) if len(both) == 2 else None
+    with_what = f"precision {options.precision} (the reference fp32), {reports[0].device}"
+    text = f"Model {options.model}, {with_what}, torch {torch.__version__}.\n"
     for kind in KINDS:
         of_kind = [part for report in reports if (part := report.of(kind)).kinds]
         text += f"\n{kind.capitalize()}:\n\n{table(of_kind)}\n" if of_kind else ""
@@ -168,7 +160,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=USUAL_METHODS)
     parser.add_argument("--guidance_scale", type=float, help="of all methods, in the place of their own")
     parser.add_argument("--batch", type=int, default=1, help="pictures that go through together")
-    parser.add_argument("--shape", help=f"cost with random weights: {', '.join(UNETS)}, or a UNet's config")
+    parser.add_argument("--shape", help=f"cost with random weights: {', '.join(SHAPES)}, or a UNet's config")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=USUAL, help="of --shape")
     parser.add_argument("--repeats", type=int, default=3, help="with --shape")
     parser.add_argument("--keep", type=Path, help="a folder for finished rows, which a further run reads")
@@ -179,7 +171,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def work(options: argparse.Namespace, argv: Sequence[str]) -> None:
     """Measures, prints, writes."""
-    check_installed(*["skimage"] * bool(options.photographs and not options.shape))
     if options.only:
         measure_here(options)
     else:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TypeAlias
 
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nulltext.errors import UserError
 from nulltext.metrics.pixel import psnr
 from nulltext.models import Conditioning, DiffusionModel
 from nulltext.pixels import from_image, to_unit
@@ -63,20 +61,12 @@ def drawn_pictures(number: int, size: int) -> Drawn:
 
 def photographs_of_scikit(size: int) -> Drawn:
     """Four photographs that scikit-image carries, cut square from the middle."""
-    check_installed("skimage")
     from skimage import data
 
     pictures = [ImageOps.fit(Image.fromarray(getattr(data, name)()), (size, size)) for name in PHOTOGRAPHS]
     return [
         (from_image(picture), prompt) for picture, prompt in zip(pictures, PHOTOGRAPHS.values(), strict=True)
     ]
-
-
-def check_installed(*modules: str) -> None:
-    """Refuses to start where an optional package is missing: a UserError with what to install."""
-    for module in modules:
-        if find_spec(module) is None:
-            raise UserError(f"this needs {module}, which is not installed; pip install 'nulltext[eval]'")
 
 
 def decibels(ours: Tensor, theirs: Tensor) -> Tensor:
