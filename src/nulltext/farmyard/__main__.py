@@ -48,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     measuring.add_argument(
         "--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="only these parts"
     )
+    measuring.add_argument("--device", default="cpu", help="where the model computes (default: %(default)s)")
     measuring.add_argument("--card", action="store_true", help="write the figures into the model card, too")
     return parser
 
@@ -88,6 +89,7 @@ def _run(options: argparse.Namespace) -> None:
         clip=options.clip,
         quick=options.quick,
         card=options.card,
+        device=options.device,
     )
 
 

@@ -19,6 +19,7 @@ def evaluate(
     clip: Path | None = None,
     quick: bool = False,
     card: bool = False,
+    device: str = "cpu",
 ) -> list[Figure]:
     """Measure a farmyard model and print its figures as a Markdown table.
 
@@ -29,6 +30,7 @@ def evaluate(
         clip: Folder of the CLIP that judges; by default the model's own.
         quick: Take a tenth of the pictures.
         card: Write the table into the folder's model card, too.
+        device: Where the model computes.
 
     Returns:
         The figures just measured.
@@ -36,7 +38,7 @@ def evaluate(
     Raises:
         UserError: There is no such model, or no CLIP for it.
     """
-    run = Run(Subject(pretrained, clip), out, quick)
+    run = Run(Subject(pretrained, clip, device), out, quick)
     figures: list[Figure] = []
     print("| | measured | target | |\n|---|---|---|---|")
     for section in sections:

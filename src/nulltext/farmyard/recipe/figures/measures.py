@@ -122,7 +122,7 @@ def generate(subject: Subject, prompts: Sequence[str], w: float, seed: int, batc
     noise = torch.randn(len(prompts), *subject.latent_shape, generator=torch.Generator().manual_seed(seed))
     pictures = []
     for start in range(0, len(prompts), batch):
-        z, some = noise[start : start + batch], prompts[start : start + batch]
+        z, some = noise[start : start + batch].to(subject.device), prompts[start : start + batch]
         texts = subject.embed([""] * len(some)), subject.embed(some)
         for step in subject.steps(STEPS):
             z = subject.run(z, step, texts, w)
@@ -222,15 +222,15 @@ def median_seconds(work: Callable[[], object], times: int) -> float:
 def measure_speed(run: Run) -> list[Figure]:
     """One forward of the network and one guided sample, in fp32 on this machine."""
     subject = run.subject
-    z = torch.randn(1, *subject.latent_shape, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(1, *subject.latent_shape, generator=torch.Generator().manual_seed(0)).to(subject.device)
     text = subject.embed(["a photo of a white sheep on a green meadow"])
     forward = median_seconds(lambda: subject.ask(z, 500.0, text), 30)
     one = ["a photo of a white sheep"]
     whole = median_seconds(lambda: generate(subject, one, GUIDANCE, seed=0), 1 if run.quick else 3)
-    threads = torch.get_num_threads()
+    where = f"{torch.get_num_threads()} threads" if subject.device.type == "cpu" else str(subject.device)
     return [
-        Figure(f"one forward, {threads} threads", 1000 * forward, "ms", FORWARD_BAR),
-        Figure(f"one guided sample of {STEPS} steps, {threads} threads", whole, "s", "<= 5"),
+        Figure(f"one forward, {where}", 1000 * forward, "ms", FORWARD_BAR),
+        Figure(f"one guided sample of {STEPS} steps, {where}", whole, "s", "<= 5"),
     ]
 
 

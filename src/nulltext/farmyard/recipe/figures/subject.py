@@ -40,12 +40,13 @@ class Subject:
     Args:
         pretrained: farmyard, farmyard-flow, or a folder that `export` has written.
         clip: Folder of the CLIP that judges; by default the model's own.
+        device: Where both compute; pictures and embeddings of pictures come back to the CPU.
 
     Raises:
         UserError: There is no such model, or it has no CLIP of its own and none is given.
     """
 
-    def __init__(self, pretrained: str, clip: Path | None = None) -> None:
+    def __init__(self, pretrained: str, clip: Path | None = None, device: str = "cpu") -> None:
         self.folder = shipped_folder(pretrained) if pretrained in NAMES else Path(pretrained)
         if not (self.folder / "model_index.json").is_file():
             raise UserError(
@@ -58,10 +59,11 @@ class Subject:
         index = json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
         self.is_flow = index["_class_name"] == "StableDiffusion3Pipeline"
         with quiet():
-            self.pipe = self._load_pipeline()
+            self.pipe = self._load_pipeline().to(device)
+        self.device = torch.device(device)
         self.network: Any = self.pipe.transformer if self.is_flow else self.pipe.unet
         self.world: World = world_of(self.pipe.vae.config.sample_size)
-        self.judge = Judge(clip, self.pipe.tokenizer)
+        self.judge = Judge(clip, self.pipe.tokenizer, self.device)
 
     def _load_pipeline(self) -> Any:
         from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
@@ -81,17 +83,20 @@ class Subject:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to scaled latents."""
-        return self.pipe.vae.encode(pixels).latent_dist.mean * self.pipe.vae.config.scaling_factor
+        return (
+            self.pipe.vae.encode(pixels.to(self.device)).latent_dist.mean
+            * self.pipe.vae.config.scaling_factor
+        )
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents to (B, 3, H, W) in [-1, 1]."""
-        return self.pipe.vae.decode(z / self.pipe.vae.config.scaling_factor).sample.clamp(-1, 1)
+        return self.pipe.vae.decode(z / self.pipe.vae.config.scaling_factor).sample.clamp(-1, 1).cpu()
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """As the pipeline itself does."""
         texts = list(prompts)
         if not self.is_flow:
-            return (self.pipe.encode_prompt(texts, "cpu", 1, False)[0],)
+            return (self.pipe.encode_prompt(texts, self.device, 1, False)[0],)
         states, _, pooled, _ = self.pipe.encode_prompt(texts, texts, texts, do_classifier_free_guidance=False)
         return states, pooled
 
@@ -133,7 +138,7 @@ class Subject:
         """The network's raw output."""
         if not self.is_flow:
             return self.network(z, t, text[0], return_dict=False)[0]
-        times = torch.full((len(z),), t)
+        times = torch.full((len(z),), t, device=self.device)
         return self.network(
             z, encoder_hidden_states=text[0], pooled_projections=text[1], timestep=times
         ).sample
@@ -145,24 +150,26 @@ class Judge:
     Args:
         folder: A `CLIPModel` folder.
         tokenizer: Its tokenizer.
+        device: Where it computes; embeddings come back to the CPU.
     """
 
-    def __init__(self, folder: Path, tokenizer: Any) -> None:
+    def __init__(self, folder: Path, tokenizer: Any, device: torch.device) -> None:
         from transformers import CLIPModel
 
         with quiet():
-            self.clip: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
-        self.tokenizer = tokenizer
+            self.clip: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+        self.tokenizer, self.device = tokenizer, device
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] to unit embeddings (n, d)."""
-        pooled = [self.clip.vision_model(pixel_values=part).pooler_output for part in pixels.split(64)]
-        return F.normalize(self.clip.visual_projection(torch.cat(pooled)), dim=-1)
+        parts = pixels.to(self.device).split(64)
+        pooled = [self.clip.vision_model(pixel_values=part).pooler_output for part in parts]
+        return F.normalize(self.clip.visual_projection(torch.cat(pooled)), dim=-1).cpu()
 
     @torch.no_grad()
     def text_features(self, texts: list[str]) -> Tensor:
         """Texts to unit embeddings (n, d)."""
         ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        pooled = self.clip.text_model(input_ids=ids).pooler_output
-        return F.normalize(self.clip.text_projection(pooled), dim=-1)
+        pooled = self.clip.text_model(input_ids=ids.to(self.device)).pooler_output
+        return F.normalize(self.clip.text_projection(pooled), dim=-1).cpu()
