@@ -26,7 +26,7 @@ from nulltext.cli.words import gather
 from nulltext.editing import Edit
 
 ALONE = {
-    "prompt": "a photo of a horse",
+    "wanted": "a photo of a horse",
     "where": "Where the prompts differ",
     "strength": OPEN,
     "layout": OPEN,
@@ -70,18 +70,22 @@ def test_a_command_line_gives_the_dials_that_give_it_again() -> None:
         "seed": "3",
     }
     (options,) = options_of(dials)
-    again = dials_of(as_words({"inversion": "lightning_logs/version_0", **options}))
-    assert again["where"] == WORDS and again["blend_words"] == "sheep,hat" and again["seed"] == "3"
+    again, mask = dials_of(as_words({"inversion": "lightning_logs/version_0", **options}))
+    assert (
+        not mask and again["where"] == WORDS and again["blend_words"] == "sheep,hat" and again["seed"] == "3"
+    )
     assert options_of(again) == [options]
 
 
 def test_a_prompt_that_begins_with_dashes_stays_a_prompt() -> None:
     words = as_words({"prompt": "--model a sheep", "local_blend": "none"})
     assert gather(words, *REPEATED)[-1] == '--prompt=["--model a sheep"]'
-    assert dials_of(words)["prompt"] == "--model a sheep" and dials_of(words)["where"] == "Everywhere"
+    dials, _ = dials_of(words)
+    assert dials["wanted"] == "--model a sheep" and dials["where"] == "Everywhere"
 
 
 def test_a_painted_mask_is_the_whole_mask() -> None:
     (options,) = options_of({**ALONE, "where": PAINTED}, "mask.png")
     assert options == {"prompt": "a photo of a horse", "mask": "mask.png"}
-    assert dials_of(as_words(options))["where"] == PAINTED
+    dials, mask = dials_of(as_words(options))
+    assert dials["where"] == PAINTED and mask == "mask.png"

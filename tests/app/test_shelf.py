@@ -17,10 +17,12 @@ from PIL import Image
 from nulltext.app.actions import Actions
 from nulltext.app.dials import BOX
 from nulltext.app.guard import Sheet, guard, line
-from nulltext.app.shelf import data_url, fidelity, framed, history, painting, read_json, runs, write_painting
-from nulltext.data.frame import Frame
+from nulltext.app.shelf import fidelity, framed, history, read_json, runs, write_painting
+from nulltext.data.frame import Frame, Placement
+from nulltext.data.masks import read_mask
 from nulltext.errors import UserError
 from nulltext.inversion.file import Inversion
+from nulltext.inversion.reading import read_facts
 
 
 def inverted(folder: Path, crop: str = "center", photo: tuple[int, int] = (64, 64)) -> Path:
@@ -41,6 +43,13 @@ def inverted(folder: Path, crop: str = "center", photo: tuple[int, int] = (64, 6
     return folder
 
 
+def url(image: Image.Image) -> str:
+    """As the brush of the page gives it."""
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
 def painted() -> np.ndarray:
     mask = np.zeros((64, 64), np.uint8)
     mask[8:24, 16:56] = 255
@@ -53,15 +62,15 @@ def painted() -> np.ndarray:
 )
 def test_what_is_painted_is_what_the_edit_reads(tmp_path: Path, crop: str, photo: tuple[int, int]) -> None:
     folder = inverted(tmp_path / "sheep", crop, photo)
-    path = write_painting(data_url(Image.fromarray(painted())), folder)
-    read = painting(path, folder)
-    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(read.partition(",")[2]))), dtype=int)
+    path = write_painting(url(Image.fromarray(painted())), folder)
+    placement = Placement.from_dict(read_facts(folder / "inversion.safetensors")["placement"])
+    back = read_mask(path, placement, (64, 64)).numpy() * 255
     assert np.abs(back - painted()).mean() < 2
 
 
 def test_nothing_painted_is_one_line(tmp_path: Path) -> None:
     folder = inverted(tmp_path / "sheep")
-    for empty in ("", data_url(Image.new("L", (64, 64)))):
+    for empty in ("", url(Image.new("L", (64, 64)))):
         with pytest.raises(UserError, match="nothing is painted"):
             write_painting(empty, folder)
 
@@ -113,14 +122,14 @@ def test_what_is_cut_off_is_dark(
     tmp_path: Path, dials: dict[str, Any], inside: tuple[int, int], outside: tuple[int, int]
 ) -> None:
     Image.new("RGB", (960, 640), "green").save(tmp_path / "sheep.png")
-    small = actions().look(dropped(tmp_path / "sheep.png", **dials))["preview"]["value"]
+    small = actions().look(dropped(tmp_path / "sheep.png", **dials))["preview"]
     assert small.size == (512, 341)
     assert small.getpixel(inside)[1] > 2 * small.getpixel(outside)[1]
 
 
 def test_a_box_is_drawn_where_it_lies_in_the_photo() -> None:
-    small = framed(Image.new("RGB", (100, 50), "white"), (200.0, 0.0, 400.0, 200.0), 400)
-    assert small.getpixel((75, 25)) == (255, 255, 255) and small.getpixel((25, 25))[0] < 128
+    small = framed(Image.new("RGB", (1024, 512), "white"), (512.0, 0.0, 1024.0, 512.0))
+    assert small.getpixel((384, 128)) == (255, 255, 255) and small.getpixel((128, 128))[0] < 128
 
 
 def test_a_hostile_picture_is_one_line(tmp_path: Path) -> None:
@@ -143,7 +152,7 @@ def test_every_mistake_is_a_line_on_the_page(capsys: pytest.CaptureFixture[str])
         raise errors[g.what]
 
     what = object()
-    run = guard(lambda: fails, {"what": what}, SimpleNamespace(status=status), dict)
+    run = guard(lambda: fails, {"what": what}, SimpleNamespace(status=status), lambda part, change: change)
     said = {kind: next(iter(run({what: kind})))[status] for kind in ("user", "memory", "bug")}
     assert "&lt;no&gt; picture" in said["user"] and 'class="bad"' in said["user"]
     assert "memory ran out" in said["memory"] and "KeyError" in said["bug"]

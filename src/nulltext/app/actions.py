@@ -20,10 +20,11 @@ from nulltext.app.guard import Changes, Sheet, say
 from nulltext.cli.options import descriptions
 from nulltext.data.colour import upright
 from nulltext.data.decode import decode
-from nulltext.data.frame import Frame
+from nulltext.data.frame import Frame, parse_size
 from nulltext.data.prompts import find_prompt
 from nulltext.editing import Edit
 from nulltext.errors import UserError
+from nulltext.evaluation.report.tables import Table
 from nulltext.inversion import METHODS
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.reading import read_facts
@@ -55,38 +56,33 @@ class Actions:
 
     def look(self, g: Any) -> Changes:
         """A picture was dropped."""
-        path, sheet = Path(g.file), g.sheet
-        image, _ = decode(path)
-        photo = upright(image)
-        sheet.picture, sheet.small, sheet.size = path, shelf.contained(photo), photo.size
-        try:
-            prompt = find_prompt(path, image).text
-        except UserError:  # nothing has one
-            prompt = ""
+        path = Path(g.file)
+        prompt = find_prompt(path, decode(path)[0], caption=lambda _: "").text  # "" where nothing has one
         return {**self.crop(g), "prompt": prompt, "status": say("Say what it shows, then invert it.")}
 
     def example(self, g: Any) -> Changes:
         """An example was picked."""
         g.file = self.examples[g.index]
-        return self.look(g)
+        return {**self.look(g), "file": str(g.file)}
 
     def crop(self, g: Any) -> Changes:
         """The crop was changed."""
-        sheet, model, box = g.sheet, self.desk.model, {"visible": g.crop == dials.BOX}
-        if sheet.small is None:
-            return {"box": box}
-        frame = Frame(dials.crop_of(g, sheet.size), self.desk.size or model.default_size, model.size_multiple)
-        small = shelf.framed(sheet.small, frame.place(*sheet.size).box, sheet.size[0])
-        return {"box": box, "preview": {"value": small, "visible": True}}
+        model, box = self.desk.model, {"box": {"visible": g.crop == dials.BOX}}
+        if not g.file:
+            return box
+        photo = upright(decode(g.file)[0])
+        size = parse_size(self.desk.size) or model.default_size
+        frame = Frame(dials.crop_of(g, photo.size), size, model.size_multiple)
+        return {**box, "preview": shelf.framed(photo, frame.place(*photo.size).box)}
 
     def invert(self, g: Any) -> Changes:
         """Inverts the picture."""
-        if g.sheet.picture is None:
+        if not g.file:
             raise UserError("Which picture? Drop one, or take an example.")
         if not g.prompt.strip():
             raise UserError("Say what the picture shows: its words are what you edit.")
-        about = {"image": g.sheet.picture, "prompt": g.prompt, "crop": dials.crop_of(g, g.sheet.size)}
-        return self._run(g, [*self.desk.words_for(g.method), *(f"--data.{k}={v}" for k, v in about.items())])
+        crop = dials.crop_of(g, upright(decode(g.file)[0]).size)
+        return self._run(g, self.desk.words_for(g.method, image=g.file, prompt=g.prompt, crop=crop))
 
     def go_on(self, g: Any) -> Changes:
         """Goes on with the run that was stopped."""
@@ -100,9 +96,8 @@ class Actions:
     def _run(self, g: Any, words: Sequence[str]) -> Changes:
         folder, notes = self._fit(g, words, "Inverting")
         if not (folder / ARTIFACT).is_file():
-            run = folder.parent
-            g.sheet.again = [*(w for w in words if not w.startswith("--ckpt")), f"--ckpt_path={run}"]
-            kept = f"Stopped. What is done is in {run}; it goes on bit for bit."
+            g.sheet.again = [*words, f"--ckpt_path={folder.parent}"]
+            kept = f"Stopped. What is done is in {folder.parent}; it goes on bit for bit."
             return {"status": say(kept), "go_on": {"visible": True}}
         told = ". ".join(["Inverted and saved", *notes, "Now change words of its prompt: Edit."])
         return {**self._opened(g.sheet, folder), "status": say(told), "go_on": {"visible": False}}
@@ -130,24 +125,22 @@ class Actions:
     def _opened(self, sheet: Sheet, folder: Path) -> Changes:
         inversion = Inversion.load(folder / ARTIFACT)
         inversion.check(self.desk.model)
-        sheet.folder, sheet.results, sheet.attention = folder, [], {}
+        sheet.folder, sheet.results, sheet.mask = folder, [], None
         original = folder / "original.png"
-        brush = shelf.data_url(shelf.contained(Image.open(original)))
         return {
-            "inverted": {"value": (original, folder / "reconstruction.png"), "visible": True},
+            "inverted": (original, folder / "reconstruction.png"),
             "fidelity": shelf.fidelity(folder),
             "open": {"choices": list(shelf.runs(self.desk.root)), "value": None},
             "wanted": inversion.prompt,
-            "brush": {"value": "", "picture": brush},
-            "slider": {"value": (original, original), "visible": True},
+            "brush": {"value": "", "picture": shelf.data_url(original)},
+            "slider": (original, original),
             "why": f"The picture: *{html.escape(inversion.prompt)}*",
-            "gallery": {"value": [], "visible": False},
+            "gallery": [],
             "past": self._past(folder),
         }
 
-    def _past(self, folder: Path) -> Changes:
-        found = [(path, str(facts.get("prompt", ""))) for path, facts in shelf.history(folder)]
-        return {"value": found, "visible": bool(found)}
+    def _past(self, folder: Path) -> list[tuple[Path, str]]:
+        return [(path, str(facts.get("prompt", ""))) for path, facts in shelf.history(folder)]
 
     def place(self, g: Any) -> Changes:
         """Where was chosen."""
@@ -155,23 +148,24 @@ class Actions:
 
     def painted(self, g: Any) -> Changes:
         """The brush was used."""
+        g.sheet.mask = None
         return {"where": dials.PAINTED}
 
     def edit(self, g: Any) -> Changes:
         """Makes the edit, or its variants."""
-        folder, sheet = self._folder(g.sheet), g.sheet
+        folder, sheet, mask = self._folder(g.sheet), g.sheet, ""
         if not g.wanted.strip():
             raise UserError("Say what the picture is to show.")
-        mask = str(shelf.write_painting(g.brush or "", folder)) if g.where == dials.PAINTED else ""
-        several = dials.options_of({**vars(g), "prompt": g.wanted}, mask)
+        if g.where == dials.PAINTED:
+            mask = str(sheet.mask or shelf.write_painting(g.brush or "", folder))
+        several, varied = dials.options_of(vars(g), mask), dials.VARIANTS[g.variants]
         sheet.results = []
         for k, options in enumerate(several):
             g.show(status=say(f"Editing: {k + 1} of {len(several)}.", k / len(several)))
             sheet.results.append(self.desk.edit(self._words(folder, options))[0])
-            varied = [", ".join(options.values()) for options in dials.VARIANTS[g.variants]]
-            variants = {"value": [*zip(sheet.results, varied, strict=False)], "visible": len(several) > 1}
-            shown = {**self._result(sheet, sheet.results[-1]), "gallery": variants}
-            g.show(**{name: change for name, change in shown.items() if not (mask and name == "brush")})
+            shown = self._result(sheet, sheet.results[-1], brush=not mask)
+            names = [", ".join(dial.values()) for dial in varied]
+            g.show(**shown, gallery=[*zip(sheet.results, names, strict=False)] if len(several) > 1 else [])
         return {"status": say("Done."), "past": self._past(folder)}
 
     def _folder(self, sheet: Sheet) -> Path:
@@ -184,8 +178,8 @@ class Actions:
         place = {k: v for k, v in self.desk.place.items() if v not in ("auto", "32-true")}
         return dials.as_words({"inversion": str(folder), **place, **options})
 
-    def _result(self, sheet: Sheet, path: Path) -> Changes:
-        """Shows an edit, why it is as it is, and what to take away of it."""
+    def _result(self, sheet: Sheet, path: Path, brush: bool = True) -> Changes:
+        """Shows an edit, its mask on the brush, why it is as it is, and what to take away of it."""
         folder, facts = self._folder(sheet), shelf.read_json(path.with_suffix(".json"))
         mask, share = path.with_name(f"{path.stem}-mask.png"), facts.get("masked_share")
         sheet.current, sheet.attention = path, {}
@@ -194,13 +188,12 @@ class Actions:
         why = [f"Chosen: {chosen}{acts}; {facts.get('seconds', '?')} s."]
         why += [f"**Note:** {html.escape(note)}" for note in facts.get("notes", [])]
         words = list(dict.fromkeys(word.strip(",.") for word in str(facts.get("prompt", "")).split()))
-        found = {"brush": shelf.data_url(shelf.contained(Image.open(mask)))} if mask.is_file() else {}
         return {
-            **found,
-            "slider": {"value": (folder / "original.png", path), "visible": True},
+            **({"brush": shelf.data_url(mask)} if brush and mask.is_file() else {}),
+            "slider": (folder / "original.png", path),
             "why": "\n\n".join(why),
             "word": {"choices": words, "value": None, "visible": "command" in facts},
-            "heat": {"value": None, "visible": False},
+            "heat": None,
             "files": [str(path), str(folder / ARTIFACT)],
             "command": facts.get("command", ""),
             "settings": json.dumps(facts, indent=1, ensure_ascii=False),
@@ -218,17 +211,17 @@ class Actions:
             words = [*shlex.split(g.command)[len(COMMAND) :], "--attention", g.word]
             sheet.attention |= self.desk.edit(words, write=False)[1]
         heat = shelf.contained(heat_over(from_image(Image.open(sheet.current)), sheet.attention[g.word]))
-        return {"heat": {"value": heat, "visible": True}, "status": say(f"Where it looks for {g.word!r}.")}
+        return {"heat": heat, "status": say(f"Where it looks for {g.word!r}.")}
 
     def compare(self, g: Any) -> Changes:
         """Inverts the open picture by several methods, and edits it after each."""
-        folder, both, rows = self._folder(g.sheet), g.both.strip(), [COSTS, ("---",) * len(COSTS)]
+        folder, both, rows = self._folder(g.sheet), g.both.strip(), list[list[str]]()
         facts, shown = read_facts(folder / ARTIFACT), [(folder / "original.png", "the picture")]
+        size = "{},{}".format(*facts["size"])
         with tempfile.TemporaryDirectory() as place:
             copy = shutil.copy(folder / "original.png", Path(place) / f"{folder.name}.png")
-            about = {"image": copy, "prompt": facts["prompt"], "size": "{},{}".format(*facts["size"])}
             for name in g.methods:
-                words = [*self.desk.words_for(name), *(f"--data.{k}={v}" for k, v in about.items())]
+                words = self.desk.words_for(name, image=copy, prompt=facts["prompt"], size=size)
                 picture, _ = self._fit(g, words, f"Inverting by {name}")
                 if not (picture / ARTIFACT).is_file():
                     return {"status": say("Stopped.")}
@@ -239,26 +232,21 @@ class Actions:
                 n = shelf.read_json(picture / "metrics.json")
                 reached, seconds = f"{n[f'psnr_{method_of(n)}']:.2f}", f"{n['seconds_total']:.1f}"
                 costs = str(n["unet_forwards"]), str(n["unet_backwards"])
-                rows.append((name, reached, seconds, *costs, picture.parent.name))
-                table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-                g.show(compared={"value": list(shown), "visible": True}, table=table)
+                rows.append([name, reached, seconds, *costs, picture.parent.name])
+                g.show(compared=list(shown), table=Table("What each method cost", COSTS, rows).markdown())
         return {"status": say("Compared.")}
 
     def take_up(self, g: Any) -> Changes:
         """An edit of the history was picked: its picture, and its dials."""
-        folder = self._folder(g.sheet)
-        path, facts = shelf.history(folder)[g.index]
+        path, facts = shelf.history(self._folder(g.sheet))[g.index]
         command = facts.get("command") or shlex.join([*COMMAND, "--prompt", facts["prompt"]])
-        taken = dials.dials_of(shlex.split(command)[len(COMMAND) :])
-        mask, blend, where = taken.pop("mask"), taken.pop("blend_words"), taken["where"]
+        taken, mask = dials.dials_of(shlex.split(command)[len(COMMAND) :])
+        g.sheet.mask = Path(mask) if mask else None
         return {
             **self._result(g.sheet, path),
-            **({"brush": shelf.painting(Path(mask), folder)} if mask else {}),
             **taken,
-            "prompt": g.prompt,
-            "wanted": taken["prompt"],
-            "blend_words": {"value": blend, "visible": where == dials.WORDS},
-            "gallery": {"value": [], "visible": False},
+            "blend_words": {"value": taken["blend_words"], "visible": taken["where"] == dials.WORDS},
+            "gallery": [],
             "tabs": {"selected": "edit"},
             "status": say("Taken up again with its settings; the exact ones are under More dials."),
         }

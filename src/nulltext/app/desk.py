@@ -15,16 +15,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 
-from nulltext.cli.edit import read, read_original
+from nulltext.cli.edit import make, read
 from nulltext.cli.fit import FitCLI, quieten
 from nulltext.cli.options import pick
 from nulltext.cli.words import find_value
-from nulltext.editing import edit
 from nulltext.editing.output import Pictures, write_edits
 from nulltext.inversion.file import Inversion
 from nulltext.models.base import DiffusionModel
 from nulltext.models.loading import LoadingOptions, load_model
-from nulltext.models.vocabulary import unknown_words
 from nulltext.runs.folder import run_folder
 from nulltext.training.module import NullTextInversion
 
@@ -35,10 +33,7 @@ AfterStep: TypeAlias = Callable[[int, int], bool]
 class Options(FitCLI):
     """The options of ``fit``, checked."""
 
-    def instantiate_classes(self) -> None:
-        """Nothing is made of them."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
+    def fit(self, *_: Any, **__: Any) -> None:
         """Nothing runs."""
 
 
@@ -49,12 +44,10 @@ class Watched(FitCLI):
         self.loaded, self.after_step = model, after_step
         super().__init__([*words, "--trainer.enable_progress_bar=false"])
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer of ``fit``, with the page's bar in place of its own."""
+    def before_fit(self) -> None:
+        """Lightning calls it: the page's model, and its bar."""
         self.model.model = self.loaded
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, LambdaCallback(on_train_batch_end=self._watch))  # type: ignore[attr-defined]
-        return trainer
+        self.trainer.callbacks.insert(0, LambdaCallback(on_train_batch_end=self._watch))  # type: ignore[attr-defined]
 
     def _watch(self, trainer: Trainer, module: NullTextInversion, outputs: Any, batch: Any, k: int) -> None:
         trainer.should_stop |= self.after_step(batch.step + 1, module.method.steps)
@@ -83,14 +76,14 @@ class Desk:
         self.busy = threading.Lock()
         print(f"nulltext: the model {self.model.name} is loaded", flush=True)
 
-    def words_for(self, method: str) -> list[str]:
-        """The options of ``fit`` for a method; other methods take of them what does not belong to their own."""
-        if method == self.method:
-            return self.words
-        plain = vars(LoadingOptions())
-        held = {f"model.{name}": value for name, value in vars(self.loading).items() if value != plain[name]}
-        held |= {"model.method": method, "data.size": self.size, **self.place}
-        return [f"--{name}={value}" for name, value in held.items() if value is not None]
+    def words_for(self, method: str, **data: object) -> list[str]:
+        """The options of ``fit`` for a picture; other methods take of the page's what is not its own method's."""
+        words, held = self.words, dict[str, object]()
+        if method != self.method:
+            loading = {f"model.{name}": value for name, value in vars(self.loading).items()}
+            words, held = [], {**loading, "model.method": method, "data.size": self.size, **self.place}
+        held |= {f"data.{name}": value for name, value in data.items()}
+        return [*words, *(f"--{name}={value}" for name, value in held.items() if value is not None)]
 
     def invert(self, words: Sequence[str], after_step: AfterStep) -> tuple[Path, list[str]]:
         """Runs ``fit`` of one picture: the folder where it leaves the inversion, unless it was stopped; warnings.
@@ -111,16 +104,11 @@ class Desk:
             write: Whether it is written; without, only the attention is wanted.
         """
         (job,), options = read(words)
-        inversion, model, attention = Inversion.load(job.path), self.model, options.attention or ()
-        original = read_original(job.path.parent / "original.png", inversion.size)
+        inversion = Inversion.load(job.path)
         with self._noting() as notes:
             started = time.perf_counter()
-            edited = edit(
-                model, inversion, job.edits, method=options.method, original=original, attention=attention
-            )
-        if model.known_words is not None and (new := unknown_words(job.edits[0].prompt, model.known_words)):
-            notes = [note for note in notes if "does not know" not in note]  # it says so once in a process
-            notes.append(f"the model does not know {', '.join(map(repr, new))}")
+            self.model.notes.noted.clear()  # else an unknown word is told once only, to whoever comes first
+            edited, original = make(job, inversion, self.model, options)
         settings = {
             "method": options.method or inversion.method,
             "seconds": round(time.perf_counter() - started, 2),

@@ -36,12 +36,7 @@ def crop_of(dials: Any, size: tuple[int, int]) -> str:
 
 
 def options_of(dials: Mapping[str, Any], mask: str = "") -> list[dict[str, str]]:
-    """The options of each variant that the dials mean.
-
-    Args:
-        dials: ``prompt``, ``where``, ``blend_words``, ``strength``, ``layout``, ``variants``, and those of ``MORE``.
-        mask: The file of the painted mask.
-    """
+    """The options of each variant that the dials of the page mean; ``mask`` is the file of what was painted."""
     where, layout = dials["where"], LAYOUT[dials["layout"]]
     plain = {
         "mask": mask if where == PAINTED else "",
@@ -52,7 +47,7 @@ def options_of(dials: Mapping[str, Any], mask: str = "") -> list[dict[str, str]]
     }
     exact = {name: value for name in MORE if (value := dials.get(name, "").strip())}
     given = {name: value for name, value in {**plain, **exact}.items() if value not in ("", "auto")}
-    return [{"prompt": dials["prompt"].strip(), **given, **varied} for varied in VARIANTS[dials["variants"]]]
+    return [{"prompt": dials["wanted"].strip(), **given, **varied} for varied in VARIANTS[dials["variants"]]]
 
 
 def as_words(options: Mapping[str, str]) -> list[str]:
@@ -61,13 +56,13 @@ def as_words(options: Mapping[str, str]) -> list[str]:
     return [*chain(*((f"--{k}={v}",) if v.startswith("-") else (f"--{k}", v) for k, v in pairs))]
 
 
-def dials_of(words: Sequence[str]) -> dict[str, str]:
-    """The dials that give the words of a command line again, exact ones under ``MORE``."""
+def dials_of(words: Sequence[str]) -> tuple[dict[str, str], str]:
+    """The dials that give the words of a command line again, exact ones under ``MORE``; and the mask's file."""
     parts = [*chain(*(word.split("=", 1) if word.startswith("--") else (word,) for word in words))]
     found = {name.removeprefix("--"): value for name, value in zip(parts[::2], parts[1::2], strict=True)}
-    blend = found.get("local_blend", "auto")
+    blend, mask = found.get("local_blend", "auto"), found.get("mask", "")
     places = {value: name for name, value in WHERE.items() if value}
-    where = PAINTED if "mask" in found else places.get(blend, WORDS)
-    taken = {"prompt": found["prompt"], "where": where, "strength": OPEN, "layout": OPEN}
-    taken |= {"variants": next(iter(VARIANTS)), "blend_words": blend if where == WORDS else ""}
-    return {**taken, **{name: found.get(name, "") for name in (*MORE, "mask")}}
+    where = PAINTED if mask else places.get(blend, WORDS)
+    plain = {"strength": OPEN, "layout": OPEN, "variants": next(iter(VARIANTS))}
+    plain |= {"wanted": found["prompt"], "where": where, "blend_words": blend if where == WORDS else ""}
+    return {**plain, **{name: found.get(name, "") for name in MORE}}, mask

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from PIL.Image import Image
-
 from nulltext.errors import UserError
 
 Changes: TypeAlias = dict[str, Any]
@@ -25,12 +23,10 @@ Changes: TypeAlias = dict[str, Any]
 class Sheet:
     """What one person has on the desk; nobody else sees it."""
 
-    picture: Path | None = None  # the file to invert
-    small: Image | None = None  # a small copy of it, upright
-    size: tuple[int, int] = (1, 1)  # (width, height) of it, upright
     folder: Path | None = None  # of the open inversion
     again: list[str] = field(default_factory=list)  # the words that go on with a stopped run
     stop: bool = False
+    mask: Path | None = None  # of the edit that was taken up, until the brush is used
     results: list[Path] = field(default_factory=list)  # the variants of the last edit
     current: Path | None = None  # the one that is shown
     attention: dict[str, Any] = field(default_factory=dict)  # of its words, once looked at
@@ -46,7 +42,7 @@ def guard(
     find: Callable[[], Callable[[Any], Changes]],
     inputs: Mapping[str, Any],
     ui: SimpleNamespace,
-    update: Callable[..., Any],
+    update: Callable[[Any, Any], Any],
 ) -> Callable[..., Any]:
     """An action as gradio calls it. It goes on to its end where the page is closed meanwhile.
 
@@ -55,29 +51,25 @@ def guard(
             ``show``, which changes the page before the end.
         inputs: The parts of the page whose values it gets.
         ui: All parts of the page.
-        update: Gradio's function of that name.
+        update: What gradio is told of a part and its change.
     """
 
     def run(given: Mapping[Any, Any], event: Any = None) -> Iterator[dict[Any, Any]]:
         told: queue.Queue[Changes] = queue.Queue()
-
-        def show(**changes: Any) -> None:
-            told.put(changes)
+        g = SimpleNamespace(**{name: given[part] for name, part in inputs.items()})
+        g.index, g.show = getattr(event, "index", None), lambda **changes: told.put(changes)
 
         def work() -> None:
-            values = {name: given[part] for name, part in inputs.items()}
             try:
-                show(**find()(SimpleNamespace(**values, index=getattr(event, "index", None), show=show)))
+                g.show(**find()(g))
             except BaseException as error:
-                show(status=say(line(error), bad=True))
-            show()
+                g.show(status=say(line(error), bad=True))
+            g.show()
 
         threading.Thread(target=work, daemon=True).start()
         while changes := told.get():
-            yield {
-                getattr(ui, name): update(**value) if isinstance(value, dict) else value
-                for name, value in changes.items()
-            }
+            parts = {getattr(ui, name): change for name, change in changes.items()}
+            yield {part: update(part, change) for part, change in parts.items()}
 
     return run
 

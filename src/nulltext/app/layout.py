@@ -137,8 +137,14 @@ def _wire(gr: Any, page: Any, ui: SimpleNamespace, loading: Future[Actions]) -> 
     inputs = {name: getattr(ui, name) for name in INPUTS}
     outputs = [part for name, part in vars(ui).items() if name != "sheet"]
 
+    def update(part: Any, change: Any) -> Any:
+        """What begins hidden is there while it has something to show."""
+        if isinstance(change, dict):
+            return gr.update(**change)
+        return change if part.visible else gr.update(value=change, visible=bool(change))
+
     def on(event: Any, action: str, picks: bool = False, **options: Any) -> None:
-        run = guard(lambda: getattr(loading.result(), action), inputs, ui, gr.update)
+        run = guard(lambda: getattr(loading.result(), action), inputs, ui, update)
         run.__annotations__ = {"event": gr.SelectData} if picks else {}
         options = {"show_progress": "hidden", "api_visibility": "private", **options}
         event(run, set(inputs.values()), outputs, **options)
@@ -148,18 +154,15 @@ def _wire(gr: Any, page: Any, ui: SimpleNamespace, loading: Future[Actions]) -> 
     on(page.load, "begin", concurrency_limit=None)
     on(ui.file.upload, "look")
     on(ui.examples.select, "example", picks=True)
-    on(ui.crop.input, "crop")
-    for slider in (ui.left, ui.top, ui.side):
-        on(slider.release, "crop")
-    on(ui.invert.click, "invert", **device)
-    on(ui.go_on.click, "go_on", **device)
+    for event in (ui.crop.input, ui.left.release, ui.top.release, ui.side.release):
+        on(event, "crop")
+    for name in ("invert", "go_on", "edit", "compare"):
+        on(getattr(ui, name).click, name, **device)
     on(ui.stop.click, "stop", queue=False)
     on(ui.open.input, "open")
     on(ui.where.input, "place")
     on(ui.brush.input, "painted")
-    on(ui.edit.click, "edit", **device)
     on(ui.wanted.submit, "edit", **device)
     on(ui.gallery.select, "choose", picks=True)
     on(ui.word.input, "attend", **device)
-    on(ui.compare.click, "compare", **device)
     on(ui.past.select, "take_up", picks=True)

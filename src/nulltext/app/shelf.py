@@ -13,8 +13,6 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageOps
 
 from nulltext.data.decode import decode
-from nulltext.data.frame import Placement
-from nulltext.data.masks import read_mask
 from nulltext.errors import UserError
 from nulltext.inversion.reading import read_facts
 from nulltext.pixels import save_png
@@ -26,10 +24,21 @@ SIDE = 512
 """Of a picture that is small enough to be sent often and large enough to be looked at, in pixels."""
 
 
+def newest(folder: Path, pattern: str) -> list[Path]:
+    """The files of a pattern, the newest first."""
+    return sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
 def runs(root: Path) -> dict[str, Path]:
     """The inverted pictures by run and name, the newest first: their folders."""
-    found = sorted(root.glob(f"{LOGS}/*/*/{ARTIFACT}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return {f"{path.parent.parent.name}/{path.parent.name}": path.parent for path in found}
+    folders = [path.parent for path in newest(root, f"{LOGS}/*/*/{ARTIFACT}")]
+    return {f"{folder.parent.name}/{folder.name}": folder for folder in folders}
+
+
+def history(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The edits of an inverted picture, the newest first: their PNGs and settings."""
+    found = [(path.with_suffix(".png"), read_json(path)) for path in newest(folder, "edits/*.json")]
+    return [(path, facts) for path, facts in found if path.is_file()]
 
 
 def fidelity(folder: Path) -> str:
@@ -39,13 +48,6 @@ def fidelity(folder: Path) -> str:
         return f"PSNR of {folder.name}: {read_facts(folder / ARTIFACT)['psnr']:.2f} dB"
     costs = f"{numbers['unet_forwards']} evaluations and {numbers['unet_backwards']} gradients of the network"
     return f"PSNR of {summary(numbers, method_of(numbers))}; {costs}"
-
-
-def history(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The edits of an inverted picture, the newest first: their PNGs and settings."""
-    found = [path for path in folder.glob("edits/*.json") if path.with_suffix(".png").is_file()]
-    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return [(path.with_suffix(".png"), read_json(path)) for path in found]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -62,19 +64,20 @@ def contained(image: Image.Image) -> Image.Image:
     return ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def framed(image: Image.Image, box: Sequence[float], width: int) -> Image.Image:
-    """A small copy of a photo with all but a piece of it darkened; the box is in pixels of the photo of that width."""
-    left, top, right, bottom = (round(side * image.width / width) for side in box)
+def framed(photo: Image.Image, box: Sequence[float]) -> Image.Image:
+    """A small copy of a photo with all but a piece of it darkened; the box is in the photo's pixels."""
+    image = contained(photo)
+    left, top, right, bottom = (round(side * image.width / photo.width) for side in box)
     dark = Image.blend(image, Image.new("RGB", image.size), 0.6)
     dark.paste(image.crop((left, top, right, bottom)), (left, top))
     ImageDraw.Draw(dark).rectangle((left, top, right - 1, bottom - 1), outline="#ff7a00", width=3)
     return dark
 
 
-def data_url(image: Image.Image) -> str:
+def data_url(path: Path) -> str:
     """A picture as the brush of the page takes it."""
     file = io.BytesIO()
-    image.save(file, format="PNG")
+    contained(Image.open(path)).save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
@@ -99,11 +102,3 @@ def write_painting(painted: str, folder: Path) -> Path:
     path = folder / "edits" / "masks" / f"{hashlib.sha256(mask.tobytes()).hexdigest()[:12]}.png"
     save_png(path, mask)
     return path
-
-
-def painting(mask: Path, folder: Path) -> str:
-    """A mask file as the brush of the page takes it: the inverse of ``write_painting``."""
-    facts = read_facts(folder / ARTIFACT)
-    placement = Placement.from_dict(facts["placement"]) if facts.get("placement") else None
-    values = read_mask(mask, placement, tuple(facts["size"]))
-    return data_url(Image.fromarray((values * 255).round().byte().numpy()))

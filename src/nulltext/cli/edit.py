@@ -18,7 +18,7 @@ from nulltext.cli.jobs import Job, find_inversion, find_jobs, on_the_command_lin
 from nulltext.cli.options import combine, pick
 from nulltext.cli.parser import read_options
 from nulltext.cli.words import Listed, gather
-from nulltext.editing import Edit, edit
+from nulltext.editing import Edit, Edited, edit
 from nulltext.editing.output import Pictures, write_edits
 from nulltext.editing.paste import read_photo
 from nulltext.editing.phrases import Changes
@@ -88,10 +88,7 @@ def main(words: Sequence[str]) -> int:
         photos = [options.photo and read_photo(options.photo, inversion) for inversion in inversions]
         model = load_for(inversions, options)
         for job, inversion, photo in zip(jobs, inversions, photos, strict=True):
-            original = read_original(job.path.parent / "original.png", inversion.size)
-            chosen = {name: getattr(options, name) for name in ("method", "batch_size")}
-            attention = options.attention or ()
-            edited = edit(model, inversion, job.edits, original=original, attention=attention, **chosen)
+            edited, original = make(job, inversion, model, options)
             settings = {"method": options.method or inversion.method}
             pictures, tensorboard = Pictures(original, photo), options.tensorboard
             for path, text in write_edits(
@@ -110,6 +107,14 @@ def read(words: Sequence[str]) -> tuple[list[Job], Any]:
     if options.variants is not None:
         edits["seed"] = seeds(options.variants, options.seed)
     return find_jobs(options.inversion, target_prompts(options), options.edits, edits), options
+
+
+def make(job: Job, inversion: Inversion, model: DiffusionModel, options: Any) -> tuple[Edited, Tensor | None]:
+    """The edits of a job, and the picture that was inverted where it lies beside its inversion."""
+    original = read_original(job.path.parent / "original.png", inversion.size)
+    chosen = {name: getattr(options, name) for name in ("method", "batch_size")}
+    attention = options.attention or ()
+    return edit(model, inversion, job.edits, original=original, attention=attention, **chosen), original
 
 
 def seeds(variants: int, seed: Any) -> str:

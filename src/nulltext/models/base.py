@@ -63,7 +63,7 @@ class DiffusionModel(ABC):
         self.offload = False
         self.forwards = 0  # evaluations of the network so far, one per latent
         self.backwards = 0  # gradients through it so far, one per latent
-        self._notes = PromptNotes(self.name, self.tokenizer, self.known_words)
+        self.notes = PromptNotes(self.name, self.tokenizer, self.known_words)
 
     @staticmethod
     def from_pretrained(
@@ -163,7 +163,7 @@ class DiffusionModel(ABC):
         model does not read of a prompt, see ``PromptNotes``.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        self._notes.warn(prompts)
+        self.notes.warn(prompts)
         return self._embed(prompts, size or (self.default_size, self.default_size))
 
     def predict(self, z: Tensor, schedule: Schedule, i: int, text: Conditioning) -> Prediction:
