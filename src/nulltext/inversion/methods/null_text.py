@@ -47,11 +47,11 @@ class NullText(InversionMethod):
             without, the last prediction serves, which saves one or two evaluations of each timestep.
     """
 
-    steps: int = 15
+    steps: int = 10
     fixed_point_iterations: int = 1
     pivot_tolerance: float = 0.0
-    inner_steps: int = 6
-    last_factor: int = 2
+    inner_steps: int = 9
+    last_factor: int = 3
     start: float = 0.0
     tokens: int | None = None
     optimizer: Callable[[Iterable[Any]], Optimizer] = ConjugateAdam
