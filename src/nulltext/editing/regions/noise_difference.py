@@ -18,7 +18,7 @@ PROBED_TIMESTEPS = (400, 750)
 """Between them layout and shapes are decided: earlier all is noise, later only texture is left."""
 GENEROUS = 0.5
 """Part of Otsu's threshold that is taken: a mask too small leaves the source's outline around a changed shape."""
-SLIGHT = 0.1
+SLIGHT = 0.03
 """A change of the prompt that differs by less, as a share of the strongest, has no part of the mask: a word's form."""
 NOTHING = 1e-3
 """A difference in predicted noise, whose deviation is 1, below which two prompts mean the same picture."""
