@@ -95,7 +95,8 @@ def measure_shape(options: argparse.Namespace, name: str) -> tuple[Units, dict[s
         model.decode(z)
     timed = partial(median_seconds, model.device, repeats=options.repeats)
     seconds, peak = (timed(forward), timed(gradient)), peak_memory(model.device)
-    return Units(name, network.num_parameters(), *seconds, peak, device_words(model.device)), {}
+    device = f"{device_words(model.device)}, torch {torch.__version__}"
+    return Units(name, network.num_parameters(), *seconds, peak, device), {}
 
 
 def counts_of_default(number: int = 4) -> tuple[float, float]:
@@ -116,10 +117,10 @@ def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[st
     """The reference's and our inversion at a large shape: Markdown, and the same as data."""
     with room(options.keep) as folder:
         found = [Units(**measure_apart(name, argv, folder)[0]) for name in options.rows]
-    default, device = counts_of_default(), f"{found[0].device}, torch {torch.__version__}"
+    default, units = counts_of_default(), found[0]
     base = next((minutes_of(units, MOST) for units in found if units.name == "reference"), 0)
     text = (
-        f"Random weights of {options.shape} ({found[0].parameters / 1e6:.0f} million), its own resolution, {device}. "
+        f"Random weights of {options.shape} ({units.parameters / 1e6:.0f} million), at its own size, {units.device}. "
         f"Minutes are counts of evaluations times the measured parts: `paper` at most {MOST[0]} forwards and "
         f"{MOST[1]} backwards, the default as counted on drawings {default[0]:.0f} and {default[1]:.0f}. "
         "In brackets: of the reference's time for `paper`.\n\n"
@@ -131,4 +132,4 @@ def compare_shapes(options: argparse.Namespace, argv: Sequence[str]) -> tuple[st
         for minutes in (minutes_of(units, MOST), minutes_of(units, default)):
             cells.append(f"{minutes:.2f}" + (f" (1/{base / minutes:.1f})" if base else ""))
         text += f"| {units.name} | {' | '.join(cells)} |\n"
-    return text, {"torch": torch.__version__, "default": default, "rows": list(map(asdict, found))}
+    return text, {"default": default, "rows": list(map(asdict, found))}
