@@ -34,28 +34,28 @@ class Edit:
             keep their attention, new ones act), reweight (words louder or softer, with equalizer), auto (replace where
             the prompts have equally many words and differ, refine otherwise, plain where no window is open), or the
             import path of a nulltext.editing.kinds.Kind.
-        cross_replace: Share of the steps, 0 to 1, that take the source's cross-attention, or from and to; for single
-            words as default:0.8,hat:0.4. By default 0.4; for kind auto under a mask, where there is a judge, none.
+        cross_replace: The first share of the steps, 0 to 1, takes the source's cross-attention (or give a first and a
+            last share; or a share for each word: default:0.8,hat:0.4). By default 0.4, or none where a CLIP judges.
         self_replace: The same for self-attention, which holds the layout.
         equalizer: Words of the prompt and the factors of their attention, such as hat:2.0,snow:-1.
-        local_blend: Where the edit may act: auto (where the prompts differ to the model), words of either prompt with
-            commas between (where they are looked at), auto among them, none for everywhere, or the import path of a
-            nulltext.editing.regions.Region.
-        mask: A picture, white where the edit may act, or a tensor (H, W) in [0, 1]. With local_blend at its default it
-            is the whole mask, otherwise it bounds the other.
-        threshold: How different, or how much looked at, a place must be to be edited, 0 to 1 of the most. By default
-            one that suits the picture for auto, 0.3 for words.
+        local_blend: Where the edit may act: auto (where the prompts make the model predict different pictures), words
+            of either prompt, with commas between (where the model attends to them), auto among such words, none
+            (everywhere), or the import path of a nulltext.editing.regions.Region.
+        mask: A picture, white where the edit may act, or a tensor (H, W) in [0, 1]. Alone it is the whole mask; with
+            local_blend the edit acts where both allow it.
+        threshold: A place is left alone if it differs less (auto), or is attended to less (words), than this share of
+            the strongest place, 0 to 1. By default auto chooses a share that suits the picture, and words take 0.3.
         max_pool: Side of the neighbourhood by which a mask grows, in latent pixels, odd; 1 not at all.
-        start: Share of the steps after which the picture is held outside the mask.
-        keep_pixels: Under a mask the picture's own pixels, which the VAE would blur, stay wherever the edit changes
-            nothing visible; those of its reconstruction where the picture is not at hand.
-        guidance_scale: Weight w of the prompt. By default, under a mask and with a judge, the least of 1.5, 3 and 5
-            that shows what the prompt asks; otherwise the inversion's own.
-        null: The null text of the edit: learned, empty, or auto (empty under a mask with a judge, else learned).
+        start: The first share of the steps, 0 to 1, may change all of the picture; after it the mask holds.
+        keep_pixels: Where an edit under a mask changes nothing visible, keep the picture's own pixels, which the VAE
+            would blur; or the reconstruction's, where the picture is not at hand.
+        guidance_scale: Weight w of the prompt: how strongly the edit follows it. By default the inversion's; where a
+            CLIP judges an edit under a mask, the smallest of 1.5, 3 and 5 at which it sees each change.
+        null: The null text of the edit: learned, empty, or auto (empty where a CLIP judges, else learned).
         seed: Draws other noise inside the mask: another hat on the same head.
-        judge: The CLIP that says whether each change of the prompt is seen: auto, the model's own where it has one; a
-            folder or a hub id; none. Where the guidance scale is open, an edit that lacks a change is made again, at
-            3, at 5, there without an automatic mask, and from other noise; the first that shows most is taken.
+        judge: Which CLIP says whether each change of the prompt is seen: auto (the model's own, where it has one), a
+            folder, a hub id, or none. Without a guidance_scale, an edit that lacks a change is tried again at 3, at 5,
+            anywhere in the picture, and from other noise; of all tries the first with most changes is kept.
         name: Names the files; made from the prompt by default.
         compat: Copy the reference code where its errors change the result.
     """

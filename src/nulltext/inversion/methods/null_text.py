@@ -29,18 +29,18 @@ class NullText(InversionMethod):
 
     Args:
         inner_steps: N, optimiser steps of each timestep at most; 10 in the paper.
-        last_factor: The last timestep that learns takes so many times inner_steps, since none after it corrects what it
-            leaves; 1 in the paper.
+        last_factor: The last timestep that learns takes this many times inner_steps, since no later one corrects
+            what it leaves; 1 in the paper.
         start: Where the null embeddings start: 0 the empty prompt (paper), 1 the source prompt, or between. Below 1
             each step starts where the one before ended.
         tokens: How many tokens of each text encoder are learned, from the first on; by default all. The file holds no
             others.
         optimizer: The inner optimiser, fresh at each timestep.
         learning_rate_decay: Timestep i learns at lr * (1 - decay * i); 0.01 as in the paper's code.
-        tolerance: A timestep whose loss is below takes no (further) inner step; 0 always takes all, as the paper.
+        tolerance: A timestep stops learning once its loss is below this; 0 always takes all inner steps, as the paper.
         keep_best: Each timestep ends with the embedding of the least loss; the paper's ends with the last.
-        shortest_step: A timestep that moves the latents by less for a unit of predicted noise takes no inner step,
-            since it could correct nothing; 0 for the paper.
+        shortest_step: A timestep that moves the latents by less than this, for predicted noise of 1, does not learn: it
+            could correct nothing. 0 for the paper, where all learn.
         early_stop_loss: Timestep i ends after a loss below early_stop_loss + early_stop_growth * i; 0 never.
         early_stop_growth: See early_stop_loss; 2e-5 in the paper's code.
         fresh_guided_step: Evaluate the network again for the step after the inner loop, as the paper's code does;
