@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from nulltext.app.desk import Desk
-from nulltext.app.guard import guard
-from nulltext.app.layout import load
+from nulltext.app.layout import guard, load
 from nulltext.cli import main
 from nulltext.errors import UserError
 from nulltext.runs.finished import ARTIFACT

@@ -7,32 +7,13 @@ from typing import Any
 
 import pytest
 
-from nulltext.app.dials import (
-    LAYOUT,
-    MORE,
-    OPEN,
-    PAINTED,
-    STRENGTH,
-    VARIANTS,
-    WHERE,
-    WORDS,
-    as_words,
-    dials_of,
-    options_of,
-)
+from nulltext.app.dials import LAYOUT, MORE, PLAIN, STRENGTH, VARIANTS, WHERE, dials_of, options_of
 from nulltext.cli.edit import REPEATED
 from nulltext.cli.jobs import edits_of
-from nulltext.cli.words import gather
+from nulltext.cli.words import as_words, gather
 from nulltext.editing import Edit
 
-ALONE = {
-    "wanted": "a photo of a horse",
-    "where": "Where the prompts differ",
-    "strength": OPEN,
-    "layout": OPEN,
-    "variants": "One picture",
-    "blend_words": "",
-}
+ALONE = {**PLAIN, "wanted": "a photo of a horse"}
 
 
 def test_dials_left_alone_leave_everything_open() -> None:
@@ -43,9 +24,9 @@ def test_every_dial_is_an_option_of_an_edit() -> None:
     assert {field.name for field in dataclasses.fields(Edit)} >= set(MORE)
 
 
-@pytest.mark.parametrize("strength", STRENGTH)
-@pytest.mark.parametrize("layout", LAYOUT)
-@pytest.mark.parametrize("where", [name for name in WHERE if name != PAINTED])
+@pytest.mark.parametrize("strength", [value for _, value in STRENGTH])
+@pytest.mark.parametrize("layout", [value for _, value in LAYOUT])
+@pytest.mark.parametrize("where", [value for _, value in WHERE if value != "mask"])
 def test_any_setting_of_the_dials_is_an_edit(strength: str, layout: str, where: str) -> None:
     for variants in ("One picture", "Three strengths", "Four layouts"):
         dials = {**ALONE, "strength": strength, "layout": layout, "where": where, "variants": variants}
@@ -57,22 +38,25 @@ def test_any_setting_of_the_dials_is_an_edit(strength: str, layout: str, where: 
 
 
 def test_exact_numbers_under_more_dials_count_before_the_plain_ones() -> None:
-    (options,) = options_of({**ALONE, "strength": "Strong", "guidance_scale": " 2.25 "})
+    (options,) = options_of({**ALONE, "strength": "3", "guidance_scale": " 2.25 "})
     assert options["guidance_scale"] == "2.25"
 
 
 def test_a_command_line_gives_the_dials_that_give_it_again() -> None:
     dials: dict[str, Any] = {
         **ALONE,
-        "where": WORDS,
+        "where": "words",
         "blend_words": "sheep,hat",
-        "layout": "Half",
+        "layout": "0.5",
         "seed": "3",
     }
     (options,) = options_of(dials)
     again, mask = dials_of(as_words({"inversion": "lightning_logs/version_0", **options}))
     assert (
-        not mask and again["where"] == WORDS and again["blend_words"] == "sheep,hat" and again["seed"] == "3"
+        not mask
+        and again["where"] == "words"
+        and again["blend_words"] == "sheep,hat"
+        and again["seed"] == "3"
     )
     assert options_of(again) == [options]
 
@@ -81,11 +65,11 @@ def test_a_prompt_that_begins_with_dashes_stays_a_prompt() -> None:
     words = as_words({"prompt": "--model a sheep", "local_blend": "none"})
     assert gather(words, *REPEATED)[-1] == '--prompt=["--model a sheep"]'
     dials, _ = dials_of(words)
-    assert dials["wanted"] == "--model a sheep" and dials["where"] == "Everywhere"
+    assert dials["wanted"] == "--model a sheep" and dials["where"] == "none"
 
 
 def test_a_painted_mask_is_the_whole_mask() -> None:
-    (options,) = options_of({**ALONE, "where": PAINTED}, "mask.png")
+    (options,) = options_of({**ALONE, "where": "mask"}, "mask.png")
     assert options == {"prompt": "a photo of a horse", "mask": "mask.png"}
     dials, mask = dials_of(as_words(options))
-    assert dials["where"] == PAINTED and mask == "mask.png"
+    assert dials["where"] == "mask" and mask == "mask.png"

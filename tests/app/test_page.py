@@ -199,7 +199,7 @@ def test_brush_undo_variants_attention_and_history(page: Any, folder: Path) -> N
     page.wait_for_function('document.querySelector(".brush canvas").width > 300')
     bare = white(page)
     paint(page)
-    page.wait_for_function('document.querySelector("#where input:checked").value === "Where I paint"')
+    page.wait_for_function('document.querySelector("#where input:checked").value === "mask"')
     painted = white(page)
     assert painted != bare
     page.locator(".brush button", has_text="Undo").click()

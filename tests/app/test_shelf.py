@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from pathlib import Path
@@ -15,17 +14,17 @@ import torch
 from PIL import Image
 
 from nulltext.app.actions import Actions
-from nulltext.app.dials import BOX
-from nulltext.app.guard import Sheet, guard, line
-from nulltext.app.shelf import fidelity, framed, history, read_json, runs, write_painting
+from nulltext.app.layout import Sheet, guard
 from nulltext.data.frame import Frame, Placement
 from nulltext.data.masks import read_mask
-from nulltext.errors import UserError
+from nulltext.errors import UserError, told_of
 from nulltext.inversion.file import Inversion
 from nulltext.inversion.reading import read_facts
+from nulltext.plots.small import framed
+from nulltext.runs.shelf import costs, fidelity, history, inverted, read_json, write_mask
 
 
-def inverted(folder: Path, crop: str = "center", photo: tuple[int, int] = (64, 64)) -> Path:
+def an_inversion(folder: Path, crop: str = "center", photo: tuple[int, int] = (64, 64)) -> Path:
     placement = Frame(crop, 64, 8).place(*photo)
     Inversion(
         null_embeddings=torch.zeros(2, 3, 4),
@@ -43,11 +42,10 @@ def inverted(folder: Path, crop: str = "center", photo: tuple[int, int] = (64, 6
     return folder
 
 
-def url(image: Image.Image) -> str:
-    """As the brush of the page gives it."""
+def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
 def painted() -> np.ndarray:
@@ -61,40 +59,40 @@ def painted() -> np.ndarray:
     [("center", (64, 64)), ("center", (200, 128)), ("100,40,228,168", (300, 300)), ("none", (128, 128))],
 )
 def test_what_is_painted_is_what_the_edit_reads(tmp_path: Path, crop: str, photo: tuple[int, int]) -> None:
-    folder = inverted(tmp_path / "sheep", crop, photo)
-    path = write_painting(url(Image.fromarray(painted())), folder)
+    folder = an_inversion(tmp_path / "sheep", crop, photo)
+    path = write_mask(png(Image.fromarray(painted())), folder)
     placement = Placement.from_dict(read_facts(folder / "inversion.safetensors")["placement"])
     back = read_mask(path, placement, (64, 64)).numpy() * 255
     assert np.abs(back - painted()).mean() < 2
 
 
 def test_nothing_painted_is_one_line(tmp_path: Path) -> None:
-    folder = inverted(tmp_path / "sheep")
-    for empty in ("", url(Image.new("L", (64, 64)))):
+    folder = an_inversion(tmp_path / "sheep")
+    for empty in (b"", png(Image.new("L", (64, 64)))):
         with pytest.raises(UserError, match="nothing is painted"):
-            write_painting(empty, folder)
+            write_mask(empty, folder)
 
 
 def test_a_painting_that_is_no_picture_is_refused(tmp_path: Path) -> None:
-    folder = inverted(tmp_path / "sheep")
+    folder = an_inversion(tmp_path / "sheep")
     with pytest.raises(UserError):
-        write_painting("data:image/png;base64," + base64.b64encode(b"no picture").decode(), folder)
+        write_mask(b"no picture", folder)
 
 
 def test_runs_and_their_edits_are_found_whoever_made_them(tmp_path: Path) -> None:
-    folder = inverted(tmp_path / "lightning_logs" / "version_0" / "sheep")
-    assert runs(tmp_path) == {"version_0/sheep": folder}
+    folder = an_inversion(tmp_path / "lightning_logs" / "version_0" / "sheep")
+    assert inverted(tmp_path) == {"version_0/sheep": folder}
     (folder / "edits").mkdir()
     Image.new("RGB", (8, 8)).save(folder / "edits" / "a-horse.png")
     (folder / "edits" / "a-horse.json").write_text(json.dumps({"prompt": "a horse"}), encoding="utf-8")
     (folder / "edits" / "torn.json").write_text("{", encoding="utf-8")
-    assert history(folder) == [(folder / "edits" / "a-horse.png", {"prompt": "a horse"})]
+    assert history(folder) == [(folder / "edits" / "a-horse.png", "a horse")]
     assert read_json(folder / "edits" / "torn.json") == {}
 
 
 def dropped(path: Path, **dials: Any) -> SimpleNamespace:
-    chosen = {"crop": "Middle square", "left": 50, "top": 50, "side": 50, **dials}
-    return SimpleNamespace(file=str(path), sheet=Sheet(), **chosen)
+    chosen = {"crop": "center", "left": 50, "top": 50, "side": 50, **dials}
+    return SimpleNamespace(file=str(path), sheet=Sheet(), index=None, **chosen)
 
 
 def actions() -> Actions:
@@ -114,8 +112,8 @@ def test_the_prompt_of_a_picture_is_found_as_fit_finds_it(tmp_path: Path) -> Non
     ("dials", "inside", "outside"),
     [
         ({}, (256, 170), (20, 170)),
-        ({"crop": BOX, "left": 0}, (20, 170), (300, 170)),
-        ({"crop": BOX, "left": 100, "top": 0}, (500, 20), (500, 300)),
+        ({"crop": "box", "left": 0}, (20, 170), (300, 170)),
+        ({"crop": "box", "left": 100, "top": 0}, (500, 20), (500, 300)),
     ],
 )
 def test_what_is_cut_off_is_dark(
@@ -160,11 +158,11 @@ def test_every_mistake_is_a_line_on_the_page(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_users_mistake_is_told_in_its_own_words() -> None:
-    assert line(UserError("give\na picture")) == "give a picture"
+    assert told_of(UserError("give\na picture")) == "give a picture"
 
 
 def test_the_fidelity_of_a_run_names_its_bound_and_costs_and_without_numbers_its_psnr(tmp_path: Path) -> None:
-    folder = inverted(tmp_path / "sheep")
+    folder = an_inversion(tmp_path / "sheep")
     assert fidelity(folder) == "PSNR of sheep: 30.00 dB"
     numbers = {
         "name": "sheep",
@@ -177,3 +175,4 @@ def test_the_fidelity_of_a_run_names_its_bound_and_costs_and_without_numbers_its
     (folder / "metrics.json").write_text(json.dumps(numbers), encoding="utf-8")
     line = fidelity(folder)
     assert "29.50 dB" in line and "bound 30.10" in line and "12 evaluations and 7 gradients" in line
+    assert costs(folder) == ["null_text", "29.50", "3.0", "12", "7", tmp_path.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import shlex
@@ -14,13 +15,14 @@ from typing import Any
 
 from PIL import Image
 
-from nulltext.app import dials, shelf
+from nulltext.app import dials
 from nulltext.app.desk import COMMAND, Desk
-from nulltext.app.guard import Changes, Sheet, say
+from nulltext.app.layout import Changes, Sheet, say
 from nulltext.cli.options import descriptions
+from nulltext.cli.words import as_words
 from nulltext.data.colour import upright
 from nulltext.data.decode import decode
-from nulltext.data.frame import Frame, parse_size
+from nulltext.data.frame import Frame, parse_size, square
 from nulltext.data.prompts import find_prompt
 from nulltext.editing import Edit
 from nulltext.errors import UserError
@@ -30,11 +32,11 @@ from nulltext.inversion.file import Inversion
 from nulltext.inversion.reading import read_facts
 from nulltext.pixels import from_image
 from nulltext.plots import heat_over
+from nulltext.plots.small import contained, data_url, framed
+from nulltext.runs import shelf
 from nulltext.runs.finished import ARTIFACT
-from nulltext.runs.results import method_of
 
 CHOSEN = ("kind", "guidance_scale", "cross_replace", "self_replace", "null", "seed")
-COSTS = ("method", "PSNR in dB (higher is better)", "seconds", "evaluations", "gradients", "run")
 
 
 class Actions:
@@ -48,32 +50,32 @@ class Actions:
         names, says, own = list(METHODS), descriptions(Edit), self.desk.method
         return {
             "status": say(f"The model {self.desk.model.name} is ready."),
-            "open": {"choices": list(shelf.runs(self.desk.root))},
+            "open": {"choices": list(shelf.inverted(self.desk.root))},
             "method": {"choices": list(dict.fromkeys([own, *names])), "value": own},
             "methods": {"choices": names, "value": names},
             **{name: {"info": says[name]} for name in dials.MORE},
         }
 
     def look(self, g: Any) -> Changes:
-        """A picture was dropped."""
-        path = Path(g.file)
-        prompt = find_prompt(path, decode(path)[0], caption=lambda _: "").text  # "" where nothing has one
-        return {**self.crop(g), "prompt": prompt, "status": say("Say what it shows, then invert it.")}
-
-    def example(self, g: Any) -> Changes:
-        """An example was picked."""
-        g.file = self.examples[g.index]
-        return {**self.look(g), "file": str(g.file)}
+        """A picture was dropped, or an example picked."""
+        g.file = g.file if g.index is None else str(self.examples[g.index])
+        found = find_prompt(Path(g.file), decode(g.file)[0], caption=lambda _: "")  # "" where nothing has one
+        told = say("Say what it shows, then invert it.")
+        return {**self.crop(g), "file": g.file, "prompt": found.text, "status": told}
 
     def crop(self, g: Any) -> Changes:
         """The crop was changed."""
-        model, box = self.desk.model, {"box": {"visible": g.crop == dials.BOX}}
+        model, box = self.desk.model, {"box": {"visible": g.crop == "box"}}
         if not g.file:
             return box
+        photo, rule = self._cropped(g)
+        frame = Frame(rule, parse_size(self.desk.size) or model.default_size, model.size_multiple)
+        return {**box, "preview": framed(photo, frame.place(*photo.size).box)}
+
+    def _cropped(self, g: Any) -> tuple[Image.Image, str]:
+        """The picture, and its crop as ``--data.crop`` takes it."""
         photo = upright(decode(g.file)[0])
-        size = parse_size(self.desk.size) or model.default_size
-        frame = Frame(dials.crop_of(g, photo.size), size, model.size_multiple)
-        return {**box, "preview": shelf.framed(photo, frame.place(*photo.size).box)}
+        return photo, square(photo.size, g.side, g.left, g.top) if g.crop == "box" else g.crop
 
     def invert(self, g: Any) -> Changes:
         """Inverts the picture."""
@@ -81,7 +83,7 @@ class Actions:
             raise UserError("Which picture? Drop one, or take an example.")
         if not g.prompt.strip():
             raise UserError("Say what the picture shows: its words are what you edit.")
-        crop = dials.crop_of(g, upright(decode(g.file)[0]).size)
+        _, crop = self._cropped(g)
         return self._run(g, self.desk.words_for(g.method, image=g.file, prompt=g.prompt, crop=crop))
 
     def go_on(self, g: Any) -> Changes:
@@ -117,7 +119,7 @@ class Actions:
 
     def open(self, g: Any) -> Changes:
         """Opens a run that was made before."""
-        found = shelf.runs(self.desk.root)
+        found = shelf.inverted(self.desk.root)
         if g.open not in found:
             raise UserError(f"There is no run {g.open} any more.")
         return {**self._opened(g.sheet, found[g.open]), "status": say(f"{g.open} is open: Edit.")}
@@ -130,43 +132,40 @@ class Actions:
         return {
             "inverted": (original, folder / "reconstruction.png"),
             "fidelity": shelf.fidelity(folder),
-            "open": {"choices": list(shelf.runs(self.desk.root)), "value": None},
+            "open": {"choices": list(shelf.inverted(self.desk.root)), "value": None},
             "wanted": inversion.prompt,
-            "brush": {"value": "", "picture": shelf.data_url(original)},
+            "brush": {"value": "", "picture": data_url(Image.open(original))},
             "slider": (original, original),
             "why": f"The picture: *{html.escape(inversion.prompt)}*",
             "gallery": [],
-            "past": self._past(folder),
+            "past": shelf.history(folder),
         }
-
-    def _past(self, folder: Path) -> list[tuple[Path, str]]:
-        return [(path, str(facts.get("prompt", ""))) for path, facts in shelf.history(folder)]
 
     def place(self, g: Any) -> Changes:
         """Where was chosen."""
-        return {"blend_words": {"visible": g.where == dials.WORDS}}
+        return {"blend_words": {"visible": g.where == "words"}}
 
     def painted(self, g: Any) -> Changes:
         """The brush was used."""
         g.sheet.mask = None
-        return {"where": dials.PAINTED}
+        return {"where": "mask"}
 
     def edit(self, g: Any) -> Changes:
         """Makes the edit, or its variants."""
         folder, sheet, mask = self._folder(g.sheet), g.sheet, ""
         if not g.wanted.strip():
             raise UserError("Say what the picture is to show.")
-        if g.where == dials.PAINTED:
-            mask = str(sheet.mask or shelf.write_painting(g.brush or "", folder))
-        several, varied = dials.options_of(vars(g), mask), dials.VARIANTS[g.variants]
-        sheet.results = []
+        if g.where == "mask":
+            painted = base64.b64decode((g.brush or "").partition(",")[2])
+            mask = str(sheet.mask or shelf.write_mask(painted, folder))
+        several, sheet.results = dials.options_of(vars(g), mask), []
         for k, options in enumerate(several):
             g.show(status=say(f"Editing: {k + 1} of {len(several)}.", k / len(several)))
-            sheet.results.append(self.desk.edit(self._words(folder, options))[0])
-            shown = self._result(sheet, sheet.results[-1], brush=not mask)
-            names = [", ".join(dial.values()) for dial in varied]
-            g.show(**shown, gallery=[*zip(sheet.results, names, strict=False)] if len(several) > 1 else [])
-        return {"status": say("Done."), "past": self._past(folder)}
+            path, _ = self.desk.edit(self._words(folder, options))
+            sheet.results.append((path, ", ".join(dials.VARIANTS[g.variants][k].values())))
+            gallery = list(sheet.results) if len(several) > 1 else []
+            g.show(**self._result(sheet, path, brush=not mask), gallery=gallery)
+        return {"status": say("Done."), "past": shelf.history(folder)}
 
     def _folder(self, sheet: Sheet) -> Path:
         if sheet.folder is None:
@@ -176,20 +175,20 @@ class Actions:
     def _words(self, folder: Path, options: dict[str, str]) -> list[str]:
         """The words after ``python main.py edit``."""
         place = {k: v for k, v in self.desk.place.items() if v not in ("auto", "32-true")}
-        return dials.as_words({"inversion": str(folder), **place, **options})
+        return as_words({"inversion": str(folder), **place, **options})
 
     def _result(self, sheet: Sheet, path: Path, brush: bool = True) -> Changes:
         """Shows an edit, its mask on the brush, why it is as it is, and what to take away of it."""
         folder, facts = self._folder(sheet), shelf.read_json(path.with_suffix(".json"))
         mask, share = path.with_name(f"{path.stem}-mask.png"), facts.get("masked_share")
-        sheet.current, sheet.attention = path, {}
+        sheet.current, sheet.attention, sheet.mask = path, {}, None if brush else sheet.mask
         chosen = ", ".join(f"{name} {facts[name]}" for name in CHOSEN if facts.get(name) not in (None, ""))
         acts = f"; it may act on {share:.0%} of the picture" if share else ""
         why = [f"Chosen: {chosen}{acts}; {facts.get('seconds', '?')} s."]
         why += [f"**Note:** {html.escape(note)}" for note in facts.get("notes", [])]
         words = list(dict.fromkeys(word.strip(",.") for word in str(facts.get("prompt", "")).split()))
         return {
-            **({"brush": shelf.data_url(mask)} if brush and mask.is_file() else {}),
+            **({"brush": data_url(Image.open(mask))} if brush and mask.is_file() else {}),
             "slider": (folder / "original.png", path),
             "why": "\n\n".join(why),
             "word": {"choices": words, "value": None, "visible": "command" in facts},
@@ -201,7 +200,7 @@ class Actions:
 
     def choose(self, g: Any) -> Changes:
         """One of the variants was picked."""
-        return self._result(g.sheet, g.sheet.results[g.index])
+        return self._result(g.sheet, g.sheet.results[g.index][0])
 
     def attend(self, g: Any) -> Changes:
         """Shows where the model looks for a word; the first time the edit is made again."""
@@ -210,7 +209,7 @@ class Actions:
             g.show(status=say("Looking.", 0.5))
             words = [*shlex.split(g.command)[len(COMMAND) :], "--attention", g.word]
             sheet.attention |= self.desk.edit(words, write=False)[1]
-        heat = shelf.contained(heat_over(from_image(Image.open(sheet.current)), sheet.attention[g.word]))
+        heat = contained(heat_over(from_image(Image.open(sheet.current)), sheet.attention[g.word]))
         return {"heat": heat, "status": say(f"Where it looks for {g.word!r}.")}
 
     def compare(self, g: Any) -> Changes:
@@ -229,23 +228,20 @@ class Actions:
                 if both:
                     made, _ = self.desk.edit(self._words(picture, {"prompt": both}))
                     shown.append((made, f"{name}: edit"))
-                n = shelf.read_json(picture / "metrics.json")
-                reached, seconds = f"{n[f'psnr_{method_of(n)}']:.2f}", f"{n['seconds_total']:.1f}"
-                costs = str(n["unet_forwards"]), str(n["unet_backwards"])
-                rows.append([name, reached, seconds, *costs, picture.parent.name])
-                g.show(compared=list(shown), table=Table("What each method cost", COSTS, rows).markdown())
+                rows.append(shelf.costs(picture))
+                g.show(compared=list(shown), table=Table("Costs", shelf.COSTS, rows).markdown())
         return {"status": say("Compared.")}
 
     def take_up(self, g: Any) -> Changes:
         """An edit of the history was picked: its picture, and its dials."""
-        path, facts = shelf.history(self._folder(g.sheet))[g.index]
-        command = facts.get("command") or shlex.join([*COMMAND, "--prompt", facts["prompt"]])
-        taken, mask = dials.dials_of(shlex.split(command)[len(COMMAND) :])
+        path, prompt = shelf.history(self._folder(g.sheet))[g.index]
+        shown = self._result(g.sheet, path)
+        words = shlex.split(shown["command"])[len(COMMAND) :]
+        taken, mask = dials.dials_of(words or [f"--prompt={prompt}"])
         g.sheet.mask = Path(mask) if mask else None
         return {
-            **self._result(g.sheet, path),
+            **shown,
             **taken,
-            "blend_words": {"value": taken["blend_words"], "visible": taken["where"] == dials.WORDS},
             "gallery": [],
             "tabs": {"selected": "edit"},
             "status": say("Taken up again with its settings; the exact ones are under More dials."),

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
@@ -21,13 +21,11 @@ from nulltext.cli.options import pick
 from nulltext.cli.words import find_value
 from nulltext.editing.output import Pictures, write_edits
 from nulltext.inversion.file import Inversion
-from nulltext.models.base import DiffusionModel
 from nulltext.models.loading import LoadingOptions, load_model
 from nulltext.runs.folder import run_folder
 from nulltext.training.module import NullTextInversion
 
 COMMAND = ("python", "main.py", "edit")
-AfterStep: TypeAlias = Callable[[int, int], bool]
 
 
 class Options(FitCLI):
@@ -37,28 +35,8 @@ class Options(FitCLI):
         """Nothing runs."""
 
 
-class Watched(FitCLI):
-    """``fit`` with a model that is loaded already, watched; the other arguments are those of ``Desk.invert``."""
-
-    def __init__(self, words: Sequence[str], after_step: AfterStep, model: DiffusionModel) -> None:
-        self.loaded, self.after_step = model, after_step
-        super().__init__([*words, "--trainer.enable_progress_bar=false"])
-
-    def before_fit(self) -> None:
-        """Lightning calls it: the page's model, and its bar."""
-        self.model.model = self.loaded
-        self.trainer.callbacks.insert(0, LambdaCallback(on_train_batch_end=self._watch))  # type: ignore[attr-defined]
-
-    def _watch(self, trainer: Trainer, module: NullTextInversion, outputs: Any, batch: Any, k: int) -> None:
-        trainer.should_stop |= self.after_step(batch.step + 1, module.method.steps)
-
-
 class Desk:
-    """The model that a page works with.
-
-    Args:
-        words: The options of ``fit`` that the page was started with.
-        root: Where ``lightning_logs`` lies or is to lie.
+    """The model of a page that was started with some options of ``fit``; its runs go to ``lightning_logs`` in root.
 
     Raises:
         UserError: An option makes no sense, or the model cannot be loaded.
@@ -85,23 +63,24 @@ class Desk:
         held |= {f"data.{name}": value for name, value in data.items()}
         return [*words, *(f"--{name}={value}" for name, value in held.items() if value is not None)]
 
-    def invert(self, words: Sequence[str], after_step: AfterStep) -> tuple[Path, list[str]]:
+    def invert(self, words: Sequence[str], after_step: Callable[[int, int], bool]) -> tuple[Path, list[str]]:
         """Runs ``fit`` of one picture: the folder where it leaves the inversion, unless it was stopped; warnings.
 
-        Args:
-            words: The options of ``fit``.
-            after_step: Is told after each step how many are done, of how many; says whether to stop.
+        ``after_step`` is told after each step how many are done, of how many, and says whether to stop.
         """
+
+        def watch(trainer: Trainer, module: NullTextInversion, outputs: Any, batch: Any, k: int) -> None:
+            trainer.should_stop |= after_step(batch.step + 1, module.method.steps)
+
+        given = ("--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={self.root}")
         with self._noting() as notes:
-            fit = Watched([*words, f"--trainer.default_root_dir={self.root}"], after_step, self.model)
+            fit = FitCLI([*words, *given], self.model, [LambdaCallback(on_train_batch_end=watch)])
         return run_folder(fit.trainer) / fit.datamodule.sources[0].name, notes
 
     def edit(self, words: Sequence[str], *, write: bool = True) -> tuple[Path, dict[str, Tensor]]:
         """Makes one edit as ``python main.py edit`` does, from the same words: its PNG, where its words act.
 
-        Args:
-            words: The options of ``edit``.
-            write: Whether it is written; without, only the attention is wanted.
+        Without ``write`` only where the words act is wanted, and no file is made.
         """
         (job,), options = read(words)
         inversion = Inversion.load(job.path)
@@ -123,9 +102,7 @@ class Desk:
         """Has the device to itself, and collects what the package warns of, a line each."""
         notes: list[str] = []
         with self.busy, warnings.catch_warnings(record=True) as caught:
-            try:
-                yield notes
-            finally:
-                ours = [w for w in caught if issubclass(w.category, UserWarning)]
-                told = [w.message for w in ours if "lightning" not in w.filename]
-                notes += dict.fromkeys(" ".join(str(message).split()) for message in told)
+            yield notes
+            ours = [w for w in caught if issubclass(w.category, UserWarning)]
+            told = [str(w.message) for w in ours if "lightning" not in w.filename]
+            notes += dict.fromkeys(" ".join(text.split()) for text in told)

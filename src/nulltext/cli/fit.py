@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nulltext.cli.parser import OneLineParser
 from nulltext.cli.words import gather, hashed
 from nulltext.errors import UserError
 from nulltext.files import write_text
+from nulltext.models.base import DiffusionModel
 from nulltext.models.device import find_device, find_precision
 from nulltext.models.loading import LoadingOptions, check_model
 from nulltext.runs.checkpoints import choose_checkpoint, read_checkpoint
@@ -92,15 +94,20 @@ class FitParser(OneLineParser, LightningArgumentParser):
 
 
 class FitCLI(LightningCLI):
-    """LightningCLI with one verb, one-line errors, and nothing that a checkpoint can overrule."""
+    """LightningCLI with one verb, one-line errors, and nothing that a checkpoint can overrule.
+
+    ``loaded`` is the model, where it is there already; ``watching`` are callbacks that see each step before ours.
+    """
 
     datamodule: PictureData
     model: NullTextInversion
     trainer: Trainer
     callbacks: list[Callback]
 
-    def __init__(self, words: list[str]) -> None:
-        self.code = 0
+    def __init__(
+        self, words: list[str], loaded: DiffusionModel | None = None, watching: Sequence[Callback] = ()
+    ) -> None:
+        self.code, self.loaded, self.watching = 0, loaded, watching
         self.method = chosen_method(words)
         super().__init__(
             NullTextInversion,
@@ -173,6 +180,8 @@ class FitCLI(LightningCLI):
         self.datamodule = PictureData(**vars(fit.data))
         method, loading = pick(self.method, fit.model), pick(LoadingOptions, fit.model)
         self.model = NullTextInversion(method, loading, fit.model.init)
+        if self.loaded is not None:
+            self.model.model = self.loaded
         self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -185,7 +194,8 @@ class FitCLI(LightningCLI):
         saves = fit.trainer.enable_checkpointing is not False
         # the bar first, so that it is closed when the last line is printed
         self.callbacks = [*[Progress()][:bar], Artifacts(), *[Checkpointer()][:saves]]
-        kwargs["callbacks"] = [*(fit.trainer.callbacks or []), *self.callbacks, Curves(**vars(fit.curves))]
+        others = [*self.watching, *(fit.trainer.callbacks or [])]
+        kwargs["callbacks"] = [*others, *self.callbacks, Curves(**vars(fit.curves))]
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:

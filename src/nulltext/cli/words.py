@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,18 @@ def gather(words: Sequence[str], *lists: Listed) -> list[str]:
         values.setdefault(option, []).extend(given)
     # not ASCII: YAML, which reads this, refuses the surrogate pairs of JSON's escapes
     return [*others, *(f"{name}={json.dumps(given, ensure_ascii=False)}" for name, given in values.items())]
+
+
+def as_words(options: Mapping[str, str]) -> list[str]:
+    """Options as words of a command line; a value never begins with dashes."""
+    pairs = options.items()
+    return [*itertools.chain(*((f"--{k}={v}",) if v.startswith("-") else (f"--{k}", v) for k, v in pairs))]
+
+
+def as_options(words: Sequence[str]) -> dict[str, str]:
+    """The inverse of ``as_words``."""
+    parts = [*itertools.chain(*(word.split("=", 1) if word.startswith("--") else (word,) for word in words))]
+    return {name.removeprefix("--"): value for name, value in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def tidy(words: Sequence[str]) -> list[str]:

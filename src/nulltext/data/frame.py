@@ -29,6 +29,13 @@ class Placement:
         right, bottom = min(right * across, image.width), min(bottom * down, image.height)
         return image.resize(self.size[::-1], resample, box=(left * across, top * down, right, bottom))
 
+    def over(self, piece: Image.Image) -> Image.Image:
+        """A black photo with a piece in its place, at any scale: the inverse of ``apply``."""
+        left, top, right, bottom = map(round, self.box)
+        photo = Image.new(piece.mode, self.original[::-1])
+        photo.paste(piece.resize((right - left, bottom - top), Image.Resampling.BOX), (left, top))
+        return photo
+
     def note(self) -> str | None:
         """What to say where the photo shrinks so much that small things vanish."""
         (height, width), (rows, columns) = self.original, self.size
@@ -146,6 +153,17 @@ def parse_crop(crop: str) -> tuple[int, int, int, int] | None:
         least = f"right must be at least left + {MIN_SIDE}, bottom at least top + {MIN_SIDE}"
         raise UserError(f"crop {crop} holds no picture: {least}")
     return left, top, right, bottom
+
+
+def square(size: tuple[int, int], side: float, left: float, top: float) -> str:
+    """The crop rule of a square in a picture of (width, height).
+
+    ``side`` is in percent of the shorter side; ``left`` and ``top`` are in percent of how far it can move.
+    """
+    width, height = size
+    long = max(MIN_SIDE, round(min(size) * side / 100))
+    x, y = round((width - long) * left / 100), round((height - long) * top / 100)
+    return f"{x},{y},{x + long},{y + long}"
 
 
 def parse_size(size: int | str | Sequence[int] | None) -> int | tuple[int, int] | None:
