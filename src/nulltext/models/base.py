@@ -115,7 +115,8 @@ class DiffusionModel(ABC):
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.denoiser.parameters()).device  # its own property looks through all modules: 2 ms a time
+        # diffusers' own property looks through all modules, 2 ms a time
+        return next(self.denoiser.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
