@@ -6,7 +6,7 @@ import html
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,13 +42,18 @@ def say(text: str, done: float | None = None, *, bad: bool = False) -> str:
 
 def load(words: Sequence[str], root: Path, examples: list[Path]) -> Future[Any]:
     """Imports the libraries and loads the model, while the page is there already; who needs the actions waits."""
+    loading: Future[Any] = Future()
 
-    def work() -> Any:
-        with no_collection():
-            from nulltext.app.actions import Actions, Desk
-        return Actions(Desk(words, root), examples)
+    def work() -> None:
+        try:
+            with no_collection():
+                from nulltext.app.actions import Actions, Desk
+            loading.set_result(Actions(Desk(words, root), examples))
+        except BaseException as error:  # whatever it is, the page says it
+            loading.set_exception(error)
 
-    return ThreadPoolExecutor(1).submit(work)
+    threading.Thread(target=work, daemon=True).start()  # Ctrl-C does not wait for it
+    return loading
 
 
 def build(loading: Future[Any], examples: list[Path]) -> Any:
@@ -191,7 +196,6 @@ def guard(
 
         threading.Thread(target=work, daemon=True).start()
         while changes := told.get():
-            parts = {getattr(ui, name): change for name, change in changes.items()}
-            yield {part: update(part, change) for part, change in parts.items()}
+            yield {getattr(ui, name): update(getattr(ui, name), value) for name, value in changes.items()}
 
     return run
