@@ -148,10 +148,10 @@ def _wire(gr: Any, page: Any, ui: SimpleNamespace, loading: Future[Any]) -> None
         return change if part.visible else gr.update(value=change, visible=bool(change))
 
     def on(event: Any, action: str, picks: bool = False, **options: Any) -> None:
+        options.setdefault("show_progress", "hidden")
         run = guard(lambda: getattr(loading.result(), action), inputs, ui, update)
         run.__annotations__ = {"event": gr.SelectData} if picks else {}
-        options = {"show_progress": "hidden", "api_visibility": "private", **options}
-        event(run, set(inputs.values()), outputs, **options)
+        event(run, set(inputs.values()), outputs, api_visibility="private", **options)
 
     device: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}  # who waits sees the queue
     device |= {"show_progress": "minimal", "show_progress_on": ui.status}
@@ -171,15 +171,11 @@ def _wire(gr: Any, page: Any, ui: SimpleNamespace, loading: Future[Any]) -> None
 
 
 def guard(
-    find: Callable[[], Callable[[Any], Changes]],
-    inputs: Mapping[str, Any],
-    ui: SimpleNamespace,
-    update: Callable[[Any, Any], Any],
+    find: Callable[..., Any], inputs: Mapping[str, Any], ui: SimpleNamespace, update: Callable[..., Any]
 ) -> Callable[..., Any]:
     """An action as gradio calls it. It goes on to its end where the page is closed meanwhile.
 
-    The action that is found takes the inputs' values by name, the ``index`` where something was picked, and ``show``,
-    which changes the page before the end. ``update`` is what gradio is told of a part of the page and its change.
+    It takes the inputs' values by name, the ``index`` that was picked, and ``show``, which changes the page at once.
     """
 
     def run(given: Mapping[Any, Any], event: Any = None) -> Iterator[dict[Any, Any]]:
