@@ -160,11 +160,8 @@ class Bench:
                 made = as_saved(self.model.decode(self.model.encode(true)).cpu())
             else:
                 edited = edit(self.model, source, wanted, method=way.replay, original=pixels, batch_size=16)
-                made = as_saved(
-                    torch.stack(
-                        [x.cpu() for x in (edited.reconstruction, *(r.picture for r in edited.results))]
-                    )
-                )
+                all_pictures = (edited.reconstruction, *(result.picture for result in edited.results))
+                made = as_saved(torch.stack([x.cpu() for x in all_pictures]))
             pictures[name], cost = list(made), self.model.forwards / len(changes)
             for k, change in enumerate(changes):
                 found = {**self.scored(before, change, made[1:], k), "cost": cost}

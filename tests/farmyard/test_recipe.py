@@ -217,6 +217,8 @@ def test_a_model_without_a_clip_of_its_own_needs_one(tmp_path):
         evaluate(str(tmp_path), tmp_path / "out")
     with pytest.raises(UserError, match="there is no model"):
         evaluate(str(tmp_path / "none"), tmp_path / "out")
+    with pytest.raises(UserError, match=r"device cuda:99 is not available here"):
+        evaluate(str(tmp_path), tmp_path / "out", device="cuda:99")
 
 
 def test_train_without_a_config_is_told_the_world_by_its_size():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nulltext.errors import UserError
-from nulltext.models import DTYPES, find_device, find_precision
+from nulltext.models import DTYPES, DiffusionModel, find_device, find_precision
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_a_device_that_is_not_here_is_one_line(given: str) -> None:
 def test_auto_is_a_device_that_is_here() -> None:
     assert find_device("cpu") == torch.device("cpu")
     assert find_device(find_device("auto")).type in ("cpu", "cuda", "mps")
+
+
+def test_a_model_computes_attention_without_cudnn() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    DiffusionModel.from_pretrained("farmyard")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

@@ -59,7 +59,7 @@ class Actions:
     def look(self, g: Any) -> Changes:
         """A picture was dropped, or an example picked."""
         g.file = g.file if g.index is None else str(self.examples[g.index])
-        found = find_prompt(Path(g.file), decode(g.file)[0], caption=lambda _: "")  # "" where nothing has one
+        found = find_prompt(Path(g.file), self._photo(g), caption=lambda _: "")  # "" where nothing has one
         told = say("Say what it shows, then invert it.")
         return {**self.crop(g), "file": g.file, "prompt": found.text, "status": told}
 
@@ -68,14 +68,21 @@ class Actions:
         model, box = self.desk.model, {"box": {"visible": g.crop == "box"}}
         if not g.file:
             return box
-        photo, rule = self._cropped(g)
-        frame = Frame(rule, parse_size(self.desk.size) or model.default_size, model.size_multiple)
+        photo = upright(self._photo(g))
+        frame = Frame(self._rule(g), parse_size(self.desk.size) or model.default_size, model.size_multiple)
         return {**box, "preview": framed(photo, frame.place(*photo.size).box)}
 
-    def _cropped(self, g: Any) -> tuple[Image.Image, str]:
-        """The picture, and its crop as ``--data.crop`` takes it."""
-        photo = upright(decode(g.file)[0])
-        return photo, square(photo.size, g.side, g.left, g.top) if g.crop == "box" else g.crop
+    def _photo(self, g: Any) -> Image.Image:
+        """The picture as its file has it, decoded once."""
+        if g.sheet.photo[0] != g.file:
+            g.sheet.photo = (g.file, decode(g.file)[0])
+        return g.sheet.photo[1]
+
+    def _rule(self, g: Any) -> str:
+        """The crop as ``--data.crop`` takes it."""
+        if g.crop != "box":
+            return str(g.crop)
+        return square(upright(self._photo(g)).size, g.side, g.left, g.top)
 
     def invert(self, g: Any) -> Changes:
         """Inverts the picture."""
@@ -83,8 +90,8 @@ class Actions:
             raise UserError("Which picture? Drop one, or take an example.")
         if not g.prompt.strip():
             raise UserError("Say what the picture shows: its words are what you edit.")
-        _, crop = self._cropped(g)
-        return self._run(g, self.desk.words_for(g.method, image=g.file, prompt=g.prompt, crop=crop))
+        words = self.desk.words_for(g.method, image=g.file, prompt=g.prompt, crop=self._rule(g))
+        return self._run(g, words)
 
     def go_on(self, g: Any) -> Changes:
         """Goes on with the run that was stopped."""

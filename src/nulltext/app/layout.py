@@ -25,6 +25,7 @@ Changes: TypeAlias = dict[str, Any]
 class Sheet:
     """What one person has on the desk; nobody else sees it."""
 
+    photo: tuple[str, Any] = ("", None)  # the file that was dropped, and its picture, decoded
     folder: Path | None = None  # of the open inversion
     again: list[str] = field(default_factory=list)  # the words that go on with a stopped run
     stop: bool = False

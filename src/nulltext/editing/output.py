@@ -109,7 +109,7 @@ def _write_edit(
 
 
 def _text(result: EditResult, inversion: Inversion, facts: Mapping[str, Any]) -> dict[str, str]:
-    """What a PNG says of itself."""
+    """The text that the PNG of an edit carries: its prompts, its settings and this program's version."""
     return {
         "prompt": result.edit.prompt,  # ``fit`` on this file finds it there
         "source_prompt": inversion.prompt,

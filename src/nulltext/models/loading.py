@@ -93,9 +93,8 @@ def load_model(
         UserError: As ``check_model``; or a device, a precision, or weights that cannot be used.
     """
     dtype, place = DTYPES[find_precision(precision)], find_device(device)
-    torch.backends.cuda.enable_cudnn_sdp(
-        False
-    )  # in bf16 its gradients are not always finite (H100, torch 2.11)
+    # In bf16 the gradients of cuDNN's attention are not always finite (H100, torch 2.11).
+    torch.backends.cuda.enable_cudnn_sdp(False)
     options = replace(options or LoadingOptions(), pretrained=pretrained)
     family, folder, kinds = _checked(options)
     with no_collection():

@@ -13,6 +13,7 @@ from torch import Tensor
 from nulltext.errors import UserError
 from nulltext.farmyard.recipe.stages.frozen import quiet
 from nulltext.farmyard.world import World, world_of
+from nulltext.models.device import find_device
 from nulltext.models.shipped import NAMES, check_shipped, evaluator, shipped_folder
 
 Text = tuple[Tensor, ...]
@@ -43,10 +44,11 @@ class Subject:
         device: Where both compute; pictures and embeddings of pictures come back to the CPU.
 
     Raises:
-        UserError: There is no such model, or it has no CLIP of its own and none is given.
+        UserError: There is no such model or no such device, or the model has no CLIP of its own and none is given.
     """
 
     def __init__(self, pretrained: str, clip: Path | None = None, device: str = "cpu") -> None:
+        self.device = find_device(device)
         self.folder = shipped_folder(pretrained) if pretrained in NAMES else Path(pretrained)
         if not (self.folder / "model_index.json").is_file():
             raise UserError(
@@ -59,8 +61,7 @@ class Subject:
         index = json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
         self.is_flow = index["_class_name"] == "StableDiffusion3Pipeline"
         with quiet():
-            self.pipe = self._load_pipeline().to(device)
-        self.device = torch.device(device)
+            self.pipe = self._load_pipeline().to(self.device)
         self.network: Any = self.pipe.transformer if self.is_flow else self.pipe.unet
         self.world: World = world_of(self.pipe.vae.config.sample_size)
         self.judge = Judge(clip, self.pipe.tokenizer, self.device)
@@ -83,10 +84,8 @@ class Subject:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to scaled latents."""
-        return (
-            self.pipe.vae.encode(pixels.to(self.device)).latent_dist.mean
-            * self.pipe.vae.config.scaling_factor
-        )
+        mean = self.pipe.vae.encode(pixels.to(self.device)).latent_dist.mean
+        return mean * self.pipe.vae.config.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents to (B, 3, H, W) in [-1, 1]."""
