@@ -393,6 +393,27 @@ def test_processes_that_torchrun_started_agree_on_a_folder(
     assert [run.name for run in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
 
 
+@pytest.mark.slow
+def test_two_processes_leave_the_rows_of_one(tmp_path: Path) -> None:
+    words = "test --config benchmark.yaml --methods ddim,residual --model.steps 3 --data.limit 4 --batch_size 1".split()
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "src"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    rows = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]):
+        output = tmp_path / str(len(launcher))
+        command = [sys.executable, *launcher, str(ROOT / "main.py"), *words, "--output", str(output)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with (output / "results.csv").open(newline="", encoding="utf-8") as file:
+            rows.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)])
+        assert len(list((output / "records").iterdir())) == 4
+    assert len(rows[0]) == 4 * 2 * 4 and rows[1] == rows[0]
+
+
 def by_slurm(rank: int, nodes: int, job: int) -> dict[str, str]:
     """What srun tells a task of two on one node or on two, named so that the first is this machine."""
     a_node = 2 // nodes

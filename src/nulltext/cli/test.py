@@ -25,9 +25,11 @@ from nulltext.evaluation import (
     find_compared,
     markdown,
     open_benchmark,
+    rank_and_world,
     write_figures,
     write_results,
 )
+from nulltext.files import alone
 from nulltext.inversion.methods.optimizers import NormalisedGradient
 from nulltext.models.loading import LoadingOptions
 
@@ -80,6 +82,8 @@ def main(words: Sequence[str]) -> int:
     options: Any = read_options(kind, words, "main.py test", DESCRIPTION)
     settings = settings_of(options)
     check(settings)  # before anything is drawn
+    if rank_and_world()[0]:  # the first process shows how far it is, and writes the tables
+        return int(bool(evaluate(settings, benchmark=_benchmark(settings))[0].problems))
     with Progress() as progress:
         results, store = evaluate(settings, benchmark=_benchmark(settings), progress=progress)
     write_results(results, store)
@@ -142,7 +146,10 @@ def _benchmark(settings: Settings) -> Benchmark:
     from nulltext.farmyard.recipe.benchmark import write_farmyard_benchmark
 
     folder = settings.output / "benchmark"
+    folder.mkdir(parents=True, exist_ok=True)
     print(f"nulltext: the farmyard benchmark is in {folder}; drawn if it is not there", flush=True)
-    benchmark = open_benchmark(replace(data, benchmark="pie_bench", folder=write_farmyard_benchmark(folder)))
+    with alone(folder):
+        write_farmyard_benchmark(folder)
+    benchmark = open_benchmark(replace(data, benchmark="pie_bench", folder=folder))
     benchmark.name = "farmyard"
     return benchmark

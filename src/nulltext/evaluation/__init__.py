@@ -8,6 +8,7 @@ from nulltext.evaluation.report.figures import write_figures
 from nulltext.evaluation.report.files import write_results
 from nulltext.evaluation.report.tables import markdown
 from nulltext.evaluation.settings import COMPARED, DataOptions, Settings, build_methods, find_compared
+from nulltext.evaluation.share import rank_and_world
 
 __all__ = [
     "COMPARED",
@@ -21,6 +22,7 @@ __all__ = [
     "find_compared",
     "markdown",
     "open_benchmark",
+    "rank_and_world",
     "write_figures",
     "write_results",
 ]

@@ -15,9 +15,10 @@ from nulltext.evaluation.benchmarks import open_benchmark
 from nulltext.evaluation.benchmarks.base import Benchmark, gather_sources
 from nulltext.evaluation.benchmarks.finished import check_finished, find_finished
 from nulltext.evaluation.protocol import protocol
-from nulltext.evaluation.results import Record, Results, Store
+from nulltext.evaluation.results import Results, Store
 from nulltext.evaluation.runner import Runner
 from nulltext.evaluation.settings import Settings
+from nulltext.evaluation.share import gather_records, own_device, rank_and_world
 from nulltext.evaluation.ways import check_way
 from nulltext.metrics import MetricOptions, Suite, load_metrics
 from nulltext.models.base import DiffusionModel
@@ -50,8 +51,9 @@ def evaluate(
     """Runs a benchmark, or continues one: edits whose record is in the output folder are not done again.
 
     Sources are worked in batches that depend only on the benchmark, so that a restart repeats the batch in which it
-    was stopped as it was. Model, metrics and benchmark are loaded unless they are given. ``progress`` is told the edits
-    done, all edits (0 where that is not known yet), and what is being done.
+    was stopped as it was. Of n processes that torchrun started, each takes every n-th batch; all give the same results.
+    Model, metrics and benchmark are loaded unless they are given. ``progress`` is told the edits done, all edits (0
+    where that is not known yet), and what is being done.
 
     Raises:
         UserError: Nothing to measure, wrong choices, or an output folder begun with others.
@@ -62,10 +64,11 @@ def evaluate(
     tasks = benchmark.limited(settings.data.limit, settings.data.edit_types)
     finished = {name: find_finished(folder, tasks) for name, folder in settings.finished.items()}
     progress(0, 0, "loading the model" if settings.methods else "loading the metrics")
+    device, (rank, world) = own_device(settings.device), rank_and_world()
     if model is None and settings.methods:
         loading = settings.loading
-        model = load_model(loading.pretrained, loading, settings.device, precision=settings.precision)
-    suite = suite or load_suite(settings.metrics, model.device if model else find_device(settings.device))
+        model = load_model(loading.pretrained, loading, device, precision=settings.precision)
+    suite = suite or load_suite(settings.metrics, model.device if model else find_device(device))
     size = side_of(settings, model, finished)
     choices = choices_of(settings, benchmark, model, suite, size)
     store = Store(settings.output, choices)
@@ -76,16 +79,18 @@ def evaluate(
     if not sources:
         raise UserError(f"none of {len(tasks)} edits can be used; the first: {problems[0]}")
     names = [task.name for source in sources for task in source.tasks]
-    done: dict[str, Record] = {}
-    runner.tell = lambda doing: progress(len(done), len(names), doing)
-    for first in range(0, len(sources), settings.batch_size):
+    finished_edits = 0
+    runner.tell = lambda doing: progress(finished_edits, len(names), doing)
+    for first in range(rank * settings.batch_size, len(sources), world * settings.batch_size):
         group = sources[first : first + settings.batch_size]
-        found = {task.name: store.record(task.name) for source in group for task in source.tasks}
-        if None in found.values():
+        tasks = [task for source in group for task in source.tasks]
+        if any(store.record(task.name) is None for task in tasks):
             for task, record in runner.run(group):
                 store.add(task.name, record)
-                found[task.name] = record
-        done |= {name: record for name, record in found.items() if record is not None}
+        finished_edits += len(tasks)
+    if finished_edits < len(names):
+        runner.tell("waiting for the other processes")
+    done = gather_records(store, names)
     progress(len(done), len(names), "done")
     rows = [row for name in names for row in done[name].rows]
     problems += [problem for name in names for problem in done[name].problems]
@@ -138,7 +143,7 @@ def choices_of(
         "benchmark_digest": digest,
         "side": size,
         "model": model
-        and {**asdict(settings.loading), "device": str(model.device), "precision": model.precision},
+        and {**asdict(settings.loading), "device": model.device.type, "precision": model.precision},
         "fingerprint": model and model.fingerprint,
         "methods": {name: method.describe(model) for name, method in settings.methods.items() if model},
         "finished": {name: str(folder) for name, folder in settings.finished.items()},
