@@ -57,7 +57,7 @@ class EditRun:
             that inverted it. Not every inversion file can serve every method.
         photo: The photograph that was inverted: each edit is also put back into it, at its full size.
         variants: Number of variants of each edit, each from other noise; 3 means --seed 1,2,3.
-        attention: A word of the prompt; a picture shows where the model attends to it. May be given many times.
+        attention: A word of either prompt; one more picture shows where the model attends to it. May be given again.
         model: The model's folder or hub id, if it is elsewhere now than the inversion file says.
         precision: 32-true, bf16-mixed or 16-mixed.
         device: cpu, cuda, cuda:1, mps; auto takes the first GPU there is.
