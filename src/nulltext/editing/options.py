@@ -46,8 +46,8 @@ class Edit:
         threshold: A place is left alone if it differs less (auto), or is attended to less (words), than this share of
             the strongest place, 0 to 1. By default auto chooses a share that suits the picture, and words take 0.3.
         max_pool: Side of the neighbourhood by which a mask grows, in latent pixels, odd; 1 not at all.
-        start: In the first share of the steps, 0 to 1, the edit may change the whole picture; afterwards only inside the
-            mask.
+        start: In the first share of the steps, 0 to 1, the edit may change the whole picture; afterwards only inside
+            the mask.
         keep_pixels: Where an edit under a mask changes nothing visible, keep the picture's own pixels, which the VAE
             would blur; or the reconstruction's, where the picture is not at hand.
         guidance_scale: Weight w of the prompt: how strongly the edit follows it. By default the inversion's; where a
