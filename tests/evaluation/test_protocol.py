@@ -13,9 +13,13 @@ from test_evaluation import SHARED
 
 from nulltext.errors import UserError
 from nulltext.evaluation import DataOptions, Settings, build_methods, evaluate, write_results
+from nulltext.evaluation.benchmarks.base import Task
 from nulltext.evaluation.protocol import digest, line
 from nulltext.evaluation.report.tables import Table, latex
 from nulltext.evaluation.results import Difference
+from nulltext.evaluation.settings import PublishedEdit
+from nulltext.evaluation.ways import take_back
+from nulltext.inversion import METHODS
 from nulltext.metrics import psnr
 from nulltext.pixels import as_saved, from_image
 
@@ -162,6 +166,22 @@ def test_a_round_trip_is_the_edit_taken_back(run):
                 for name in (f"{row.method}-plain-back", "source")
             )
             assert row.scores["round_trip_psnr"] == pytest.approx(float(psnr(back, source)), abs=1e-4)
+
+
+def test_two_round_trips_are_back_forth_and_back(model):
+    there = Task("one", b"", "a white sheep on a meadow", "a black sheep on a meadow")
+    back_again = Task("one", b"", "a black sheep on a meadow", "a white sheep on a meadow")
+    picture = torch.rand(
+        3, model.default_size, model.default_size, generator=torch.Generator().manual_seed(0)
+    )
+    method = METHODS["ddim"](steps=2, guidance_scale=2.0)
+
+    def back(task, picture, times):
+        return take_back(model, task, method, "plain", picture, PublishedEdit(), times)
+
+    once = back(there, picture, 1)
+    twice = back(there, back(back_again, once, 1), 1)
+    assert torch.equal(back(there, picture, 2), twice) and not torch.equal(once, twice)
 
 
 # ------------------------------------------------------------------------------------------------ finished pictures

@@ -48,7 +48,10 @@ class FileBytes(Column):
 
 
 class RoundTrip(Column):
-    """PSNR to the source of the edit taken back: inverted under the target prompt, edited to the source prompt."""
+    """PSNR to the source of the edit taken back: inverted under the target prompt, edited to the source prompt.
+
+    With --round_trip 10 of the last of ten.
+    """
 
     name, title, unit = "round_trip_psnr", "Round trip PSNR", "dB"
 

@@ -239,7 +239,8 @@ class Runner:
         known, method = before.plus(cost).of(inversion), self.settings.methods[name]
         if self.settings.round_trip and getattr(method, "sees_picture", True):
             self.tell(f"{name} {way} and back")
-            back = take_back(self.model, task, method, way, picture, self.settings.edit)
+            times = int(self.settings.round_trip)
+            back = take_back(self.model, task, method, way, picture, self.settings.edit, times)
             save_png(self.store.picture(task.name, f"{name}-{way}-back"), from_unit(back))
             known[RoundTrip.name] = float(psnr(back[None], as_saved(source.pixels)[None]))
         self._put(task, name, way, picture, known)

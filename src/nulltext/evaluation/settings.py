@@ -89,8 +89,8 @@ class Settings:
         seed: Of the noise for generated pictures; nothing else is random.
         output: Folder for records, pictures, tables and TensorBoard's events.
         finished: Folders of pictures that another tool finished, by the name of their column; scored like ours.
-        round_trip: Also takes each edit back, inverted under the target prompt, and scores what comes back. Twice the
-            time.
+        round_trip: Also takes each edit back, inverted under the target prompt, and scores what comes back; 10 goes
+            there and back ten times. Once takes twice the time.
         baseline: The method that the others are compared with on the same pictures, by default the first.
     """
 
@@ -106,7 +106,7 @@ class Settings:
     seed: int = 1234
     output: Path = Path("lightning_logs/benchmark")
     finished: dict[str, Path] = field(default_factory=dict)
-    round_trip: bool = False
+    round_trip: bool | int = False
     baseline: str | None = None
 
     def __post_init__(self) -> None:

@@ -82,13 +82,19 @@ def take_back(
     way: str,
     picture: Tensor,
     published: PublishedEdit,
+    times: int = 1,
 ) -> Tensor:
-    """An edit (3, H, W) in [0, 1] taken back: inverted under the target prompt, edited to the source prompt."""
+    """An edit (3, H, W) in [0, 1] taken back: inverted under the target prompt, edited to the source prompt.
+
+    More ``times``: then edited to the target prompt and taken back again, each time from the picture before.
+    """
     target, blend = str(task.target_prompt), task.blend and task.blend[::-1]
     home = replace(task, prompt=target, target_prompt=task.prompt, blend=blend)
-    edited = Picture(from_unit(picture), target, task.name)
-    inversion = invert(model, edited, method=method)
-    wanted = edit_of(home, way, inversion.guidance_scale, published, model.tokenizer, lambda problem: None)
-    with warnings.catch_warnings(action="ignore"):
-        back = edit(model, inversion, wanted, method=method, original=edited.pixels)
-    return as_saved(back.results[0].picture)
+    for leg in [home, *[task, home] * (times - 1)]:
+        before = Picture(from_unit(picture), leg.prompt, task.name)
+        inversion = invert(model, before, method=method)
+        wanted = edit_of(leg, way, inversion.guidance_scale, published, model.tokenizer, lambda problem: None)
+        with warnings.catch_warnings(action="ignore"):
+            edited = edit(model, inversion, wanted, method=method, original=before.pixels)
+        picture = as_saved(edited.results[0].picture)
+    return picture
