@@ -168,6 +168,11 @@ def test_a_round_trip_is_the_edit_taken_back(run):
             assert row.scores["round_trip_psnr"] == pytest.approx(float(psnr(back, source)), abs=1e-4)
 
 
+def test_fewer_round_trips_than_none_are_refused():
+    with pytest.raises(UserError, match="round_trip is -1"):
+        Settings(round_trip=-1)
+
+
 def test_two_round_trips_are_back_forth_and_back(model):
     there = Task("one", b"", "a white sheep on a meadow", "a black sheep on a meadow")
     back_again = Task("one", b"", "a black sheep on a meadow", "a white sheep on a meadow")

@@ -113,6 +113,8 @@ class Settings:
         """Refuses what can give no table."""
         if self.batch_size < 1:
             raise UserError(f"batch_size is {self.batch_size}; give 1 or more")
+        if self.round_trip < 0:
+            raise UserError(f"round_trip is {self.round_trip}; give true, false, or how many times")
         columns = [*self.methods, *self.finished]
         if not columns:
             raise UserError(f"no methods are named; give some of {','.join(COMPARED)}")
